@@ -1,0 +1,114 @@
+"""The grafted activation, and the replacement of a network's ReLUs by it.
+
+A grafted neuron is linear, the others stay ReLUs:  y = (1 - m) * max(x, 0) + m * (a * x + b),  m in {0, 1}
+(Chen et al., ICML 2022, eq. 3). Mask, slope and intercept have one entry per neuron: nothing is per channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from harness.domain import UsageError
+
+INITIAL_SLOPE = 0.4
+INITIAL_INTERCEPT = 0.0
+
+
+class GraftedReLU(nn.Module):
+    """An elementwise activation that is linear where `mask` is set and a ReLU elsewhere.
+
+    Gradients are those of the reference: the derivative at x == 0 of a ReLU neuron is 1 (not torch's 0), and slope
+    and intercept of neurons that are not grafted receive exactly zero.
+
+    Args:
+        mask: bool tensor of the neurons' shape, without batch dimension.
+        slope: start value of every slope a.
+        intercept: start value of every intercept b.
+    """
+
+    mask: Tensor
+
+    def __init__(
+        self, mask: Tensor, slope: float = INITIAL_SLOPE, intercept: float = INITIAL_INTERCEPT
+    ) -> None:
+        super().__init__()
+        if mask.dtype != torch.bool:
+            raise ValueError(f"a graft mask is a bool tensor, not {mask.dtype}")
+        self.register_buffer("mask", mask.clone())
+        self.slope = nn.Parameter(torch.full(mask.shape, slope))
+        self.intercept = nn.Parameter(torch.full(mask.shape, intercept))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the activations of `x`, `(batch, *neurons)`."""
+        if torch.onnx.is_in_onnx_export():
+            keep = (~self.mask).to(x.dtype)
+            linear = self.mask.to(x.dtype)
+            return (self.slope * linear) * x + self.intercept * linear + keep * torch.relu(x)
+        # clamp's derivative at the boundary is 1, relu's is 0; the reference uses 1.
+        return torch.where(self.mask, self.slope * x + self.intercept, x.clamp(min=0))
+
+
+def relu_names(model: nn.Module) -> tuple[str, ...]:
+    """Returns the qualified names of all activations that can be grafted, in registration order.
+
+    Both plain ReLUs and activations that are already grafted are named.
+    """
+    return tuple(name for name, module in model.named_modules() if isinstance(module, nn.ReLU | GraftedReLU))
+
+
+def graft_(
+    model: nn.Module,
+    masks: Mapping[str, Tensor],
+    slope: float = INITIAL_SLOPE,
+    intercept: float = INITIAL_INTERCEPT,
+) -> nn.Module:
+    """Replaces the named activations of `model` in place; activations without a mask stay as they are.
+
+    Args:
+        model: any module whose activations are `nn.ReLU` (or already `GraftedReLU`) children.
+        masks: qualified name of an activation to a bool tensor of its neurons' shape.
+        slope: start value of every slope.
+        intercept: start value of every intercept.
+
+    Returns:
+        `model` itself.
+
+    Raises:
+        UsageError: a name is not one of the model's activations.
+    """
+    known = relu_names(model)
+    for name, mask in masks.items():
+        if name not in known:
+            raise UsageError(f"the mask names activation '{name}', but the network has only: {', '.join(known)}")
+        parent_name, _, child_name = name.rpartition(".")
+        setattr(model.get_submodule(parent_name), child_name, GraftedReLU(mask, slope, intercept))
+    return model
+
+
+def neuron_shapes(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each activation's neurons, in the order in which a forward pass reaches them.
+
+    Args:
+        model: a network that takes `(batch, *input_shape)`.
+        input_shape: shape of one input, without the batch dimension.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def record(name: str) -> object:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+            shapes[name] = tuple(inputs[0].shape[1:])
+
+        return hook
+
+    handles = [model.get_submodule(n).register_forward_hook(record(n)) for n in relu_names(model)]  # type: ignore[arg-type]
+    try:
+        with torch.no_grad():
+            parameter = next(model.parameters())
+            model(torch.zeros(1, *input_shape, device=parameter.device, dtype=parameter.dtype))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shapes

@@ -1,0 +1,283 @@
+"""The training loop of baseline training and fine-tuning: resumable at any batch, reproducible under a seed.
+
+Randomness is a function of (seed, epoch, batch), so a checkpoint holds no generator state and a resumed run takes
+exactly the steps that an uninterrupted one takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.data.images import ImageSet
+from harness.domain import UsageError
+from harness.files import atomic_writer
+from harness.networks.grafted import GraftedReLU
+from harness.training.adversarial import fgsm_random_start, grad_align
+from harness.training.augment import crop_and_flip
+from harness.training.evaluate import PgdConfig, evaluate
+from harness.training.schedule import Schedule, factor
+
+CHECKPOINT_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """Everything that determines a training run beside the data and the starting network.
+
+    The defaults are the reference's baseline (linear-grafting reference, section 2).
+    """
+
+    eps: float = 2 / 255
+    alpha: float = 2.5 / 255
+    """Step of the FGSM example: 1.25 eps."""
+    epochs: int = 200
+    batch_size: int = 128
+    lr: float = 0.1
+    """Peak learning rate of the weights; 0 freezes them."""
+    graft_lr: float = 0.1
+    """Peak learning rate of slopes and intercepts (the thesis; the published code's default is 0.01)."""
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    """Of the weights; slopes and intercepts have none."""
+    schedule: Schedule = Schedule.MULTISTEP
+    gradalign: float = 0.2
+    """Weight of the GradAlign regulariser."""
+    augment: bool = True
+    """Random crop and flip."""
+    seed: int = 1
+
+    def digest(self) -> str:
+        """Returns a hash over every field, for manifests and for refusing a foreign checkpoint."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """Accuracies after one epoch, in percent, under the one-step attack of training."""
+
+    epoch: int
+    loss: float
+    val_sa: float
+    val_ra: float
+    seconds: float
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """Where a run stands; everything a checkpoint holds."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    history: list[EpochRecord] = field(default_factory=list)
+    best_ra: float = -1.0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a progress display is told after each batch."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    history: tuple[EpochRecord, ...]
+
+
+def parameter_groups(network: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Returns the optimiser's groups: slopes and intercepts (no decay) apart from all other weights.
+
+    A group whose learning rate is 0 is left out: its parameters must not move, not even by decay or momentum.
+    """
+    graft = [p for m in network.modules() if isinstance(m, GraftedReLU) for p in (m.slope, m.intercept)]
+    graft_ids = {id(p) for p in graft}
+    weights = [p for p in network.parameters() if id(p) not in graft_ids]
+    groups = [
+        {"params": weights, "peak_lr": config.lr, "weight_decay": config.weight_decay},
+        {"params": graft, "peak_lr": config.graft_lr, "weight_decay": 0.0},
+    ]
+    return [g | {"lr": g["peak_lr"]} for g in groups if g["params"] and g["peak_lr"] > 0]
+
+
+class Trainer:
+    """One training run: a network, its optimiser and the position in the schedule.
+
+    Args:
+        network: trained in place, on the device where its parameters are.
+        config: what determines the run.
+        train: training images.
+        validation: images that select the epoch.
+        checkpoint: file that the run is saved to and resumed from; None keeps nothing.
+
+    Raises:
+        UsageError: the checkpoint exists but is of another configuration or cannot be read.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: TrainingConfig,
+        train: ImageSet,
+        validation: ImageSet,
+        checkpoint: Path | None = None,
+    ) -> None:
+        self.network, self.config, self.validation, self.checkpoint = network, config, validation, checkpoint
+        self.device = next(network.parameters()).device
+        self.images = torch.from_numpy(train.images).to(self.device)
+        self.labels = torch.from_numpy(train.labels).to(self.device)
+        self.steps = -(-len(train) // config.batch_size)
+        groups = parameter_groups(network, config)
+        moving = {id(p) for g in groups for p in g["params"]}
+        for parameter in network.parameters():
+            parameter.requires_grad_(id(parameter) in moving)
+        self.optimizer = torch.optim.SGD(groups, momentum=config.momentum)
+        self.state = TrainingState()
+        if checkpoint is not None and checkpoint.exists():
+            self._load(checkpoint)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done."""
+        return self.state.epoch >= self.config.epochs
+
+    def run(
+        self,
+        progress: Callable[[Progress], None] = lambda _p: None,
+        save_every_s: float = 120.0,
+        max_seconds: float | None = None,
+    ) -> bool:
+        """Trains until the end, or until `max_seconds` have passed; saves on every way out, Ctrl-C included.
+
+        Args:
+            progress: told after each batch.
+            save_every_s: seconds between checkpoints.
+            max_seconds: a time slice; None is no limit.
+
+        Returns:
+            Whether the run is finished; then the network holds the weights of the best validation RA.
+        """
+        started = saved = time.monotonic()
+        try:
+            while not self.finished:
+                self._epoch_part(progress, started, saved, save_every_s, max_seconds)
+                saved = time.monotonic()
+                if max_seconds is not None and saved - started >= max_seconds and not self.finished:
+                    return False
+        finally:
+            self.save()
+        self.network.load_state_dict(self.state.best_weights)
+        self.network.eval()
+        return True
+
+    def _epoch_part(
+        self,
+        progress: Callable[[Progress], None],
+        started: float,
+        saved: float,
+        save_every_s: float,
+        max_seconds: float | None,
+    ) -> None:
+        """Runs the current epoch from where it stands; returns at its end or at the end of the time slice."""
+        state, began = self.state, time.monotonic()
+        order = torch.randperm(len(self.labels), generator=self._generator(torch.device("cpu"), -1))
+        order = order.to(self.device)
+        while state.step < self.steps:
+            size = self.config.batch_size
+            loss = self._batch(order[state.step * size : (state.step + 1) * size])
+            state.loss_sum += loss
+            state.step += 1
+            progress(Progress(state.epoch, state.step, self.steps, loss, tuple(state.history)))
+            now = time.monotonic()
+            if max_seconds is not None and now - started >= max_seconds:
+                return
+            if now - saved >= save_every_s:
+                self.save()
+                saved = now
+        self._close_epoch(time.monotonic() - began)
+        self.save()
+
+    def _batch(self, index: Tensor) -> float:
+        """Takes one optimiser step on the training images at `index`; returns the loss."""
+        config, state = self.config, self.state
+        generator = self._generator(self.device, state.step)
+        x, y = self.images[index].float().div_(255), self.labels[index]
+        if config.augment:
+            x = crop_and_flip(x, generator)
+        delta = fgsm_random_start(self.network, x, y, config.eps, config.alpha, generator)
+        self.network.train()
+        loss = functional.cross_entropy(self.network(x + delta), y)
+        if config.gradalign > 0:
+            loss = loss + config.gradalign * grad_align(self.network, x, y, config.eps, generator)
+        scale = factor(config.schedule, state.epoch, config.epochs, state.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * scale
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def _close_epoch(self, seconds: float) -> None:
+        """Measures the validation accuracies, keeps the weights if RA is the best so far, moves to the next epoch."""
+        state, config = self.state, self.config
+        attack = PgdConfig.fgsm(config.eps, config.alpha)
+        accuracy = evaluate(self.network, self.validation, attack, seed=config.seed)
+        record = EpochRecord(state.epoch, state.loss_sum / self.steps, accuracy.sa, accuracy.ra, seconds)
+        state.history.append(record)
+        if accuracy.ra > state.best_ra:
+            state.best_ra = accuracy.ra
+            state.best_weights = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
+
+    def _generator(self, device: torch.device, step: int) -> torch.Generator:
+        text = f"{self.config.seed}/{self.state.epoch}/{step}"
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+        return torch.Generator(device).manual_seed(seed)
+
+    def save(self) -> None:
+        """Writes the checkpoint, if the run has one; an interruption leaves the previous one intact."""
+        if self.checkpoint is None:
+            return
+        state = self.state
+        payload = {
+            "schema": CHECKPOINT_SCHEMA,
+            "config": self.config.digest(),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": state.epoch,
+            "step": state.step,
+            "loss_sum": state.loss_sum,
+            "history": [asdict(r) for r in state.history],
+            "best_ra": state.best_ra,
+            "best_weights": state.best_weights,
+        }
+        with atomic_writer(self.checkpoint) as stream:
+            torch.save(payload, stream)
+
+    def _load(self, path: Path) -> None:
+        try:
+            payload = torch.load(path, map_location=self.device, weights_only=True)
+        except Exception as error:
+            raise UsageError(f"{path}: not a readable checkpoint ({error}); delete it to start again") from error
+        if payload.get("schema") != CHECKPOINT_SCHEMA or payload.get("config") != self.config.digest():
+            raise UsageError(f"{path}: a checkpoint of another configuration; delete it or name another file")
+        self.network.load_state_dict(payload["network"])
+        self.optimizer.load_state_dict(payload["optimizer"])
+        self.state = TrainingState(
+            payload["epoch"],
+            payload["step"],
+            payload["loss_sum"],
+            [EpochRecord(**r) for r in payload["history"]],
+            payload["best_ra"],
+            payload["best_weights"],
+        )

@@ -1,0 +1,41 @@
+"""Learning-rate schedules as arithmetic: progress in, factor out."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+
+
+class Schedule(StrEnum):
+    """Shape of the learning rate over training."""
+
+    MULTISTEP = "multistep"
+    """The reference's baseline: x 0.1 after one half and after three quarters of the epochs (100 and 150 of 200)."""
+    ONECYCLE = "onecycle"
+    """Linear from 0 to the peak in the first 30 %, then linear to 0; stepped every batch. For short trainings."""
+    COSINE = "cosine"
+    """The reference's fine-tuning: cosine annealing to 0, stepped every epoch."""
+    CONSTANT = "constant"
+
+
+ONECYCLE_RISE = 0.3
+
+
+def factor(schedule: Schedule, epoch: int, epochs: int, step: int, steps: int) -> float:
+    """Returns what the peak learning rate is multiplied by at one batch.
+
+    Args:
+        schedule: the shape.
+        epoch: current epoch, from 0.
+        epochs: number of epochs.
+        step: current batch of the epoch, from 0.
+        steps: batches of an epoch.
+    """
+    if schedule is Schedule.MULTISTEP:
+        return 0.1 ** ((epoch >= epochs // 2) + (epoch >= epochs * 3 // 4))
+    if schedule is Schedule.COSINE:
+        return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+    if schedule is Schedule.ONECYCLE:
+        progress = (epoch * steps + step + 0.5) / (epochs * steps)
+        return min(progress / ONECYCLE_RISE, (1 - progress) / (1 - ONECYCLE_RISE))
+    return 1.0
