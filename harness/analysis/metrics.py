@@ -1,0 +1,101 @@
+"""SA, RA, VA and UNR of one network, each with its denominator and with what it was measured under.
+
+Standard and robust accuracy belong to the whole test set: where the network's manifest states them they are taken from
+there. Otherwise the run's own inputs give them, and `measured` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.analysis.statistics import Share
+from harness.analysis.table import ResultRow
+from harness.domain import ResultSet, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure in percent and what it was measured under."""
+
+    value: float | None
+    """Percent, unrounded; None where there was nothing to measure."""
+    measured: Mapping[str, Any]
+    """At least `n`, the denominator; JSON values."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnstableRatio:
+    """The share of unstable neurons, averaged over the inputs that entered branch and bound (reference, section 5)."""
+
+    all: float | None
+    """Percent, grafted neurons counted as well; None when no input entered branch and bound."""
+    nonlinear: float | None
+    """Percent, grafted neurons left out of the count but not of the denominator."""
+    inputs: int
+    """Inputs averaged over."""
+    unrecorded: int
+    """Inputs that entered branch and bound but whose tool recorded no mask; they are left out."""
+
+
+def standard_accuracy(rows: Sequence[ResultRow], manifest: Mapping[str, Any] | None) -> Metric:
+    """Returns SA: the manifest's figure where it has one, else the correctly classified share of `rows`."""
+    stated = _stated("SA", manifest)
+    if stated is not None:
+        return stated
+    return _of_run(sum(row.result_set is not ResultSet.SK for row in rows), len(rows))
+
+
+def robust_accuracy(rows: Sequence[ResultRow], manifest: Mapping[str, Any] | None) -> Metric:
+    """Returns RA: the manifest's figure where it has one, else the share of `rows` neither skipped nor attacked.
+
+    The latter bounds the true robust accuracy from above, as any attack's does, but the attack is the verifier's: it is
+    not comparable with PGD-100 of the whole test set, and `measured` names it.
+    """
+    stated = _stated("RA", manifest)
+    if stated is not None:
+        return stated
+    robust = sum(row.result_set not in (ResultSet.SK, ResultSet.AT) for row in rows)
+    metric = _of_run(robust, len(rows))
+    return Metric(metric.value, {**metric.measured, "attack": "this run's"})
+
+
+def verified_accuracy(rows: Sequence[ResultRow], inputs: int) -> Metric:
+    """Returns VA: the share of the run's `inputs` that are proved robust; an input without a result is not proved."""
+    verified = sum(row.result_set is ResultSet.VS for row in rows)
+    return Metric(Share(verified, inputs).percent, {"n": inputs})
+
+
+def unstable_ratio(rows: Sequence[ResultRow]) -> UnstableRatio:
+    """Returns UNR over the rows that entered branch and bound, whatever became of them."""
+    entered = [row for row in rows if row.entered_bab]
+    every: list[float] = []
+    nonlinear: list[float] = []
+    for row in entered:
+        if row.neurons and row.unstable is not None and row.unstable_nonlinear is not None:
+            every.append(row.unstable / row.neurons)
+            nonlinear.append(row.unstable_nonlinear / row.neurons)
+    return UnstableRatio(_mean_percent(every), _mean_percent(nonlinear), len(every), len(entered) - len(every))
+
+
+def _mean_percent(shares: Sequence[float]) -> float | None:
+    return 100.0 * sum(shares) / len(shares) if shares else None
+
+
+def _of_run(count: int, n: int) -> Metric:
+    return Metric(Share(count, n).percent, {"n": n, "inputs": "this run's"})
+
+
+def _stated(name: str, manifest: Mapping[str, Any] | None) -> Metric | None:
+    stated = ((manifest or {}).get("metrics") or {}).get(name)
+    if stated is None:
+        return None
+    try:
+        value, n = float(stated["value"]), int(stated["n"])
+    except (KeyError, TypeError, ValueError) as error:
+        variant = (manifest or {}).get("variant", "?")
+        raise UsageError(
+            f"the manifest of '{variant}' states {name} without a value in percent and its n; write the manifest again"
+        ) from error
+    return Metric(value, {"n": n} | {key: v for key, v in stated.items() if key not in ("value", "n")})
