@@ -1,0 +1,1 @@
+"""Grafting: scores of neurons, their ranking, the choice of those that become linear, fine-tuning."""

@@ -1,0 +1,1 @@
+"""Training: fast adversarial training, its resumable loop, evaluation, publishing of a trained network."""

@@ -17,7 +17,9 @@ from torch.nn import functional
 class Network(Protocol):
     """Anything that maps images to logits."""
 
-    def __call__(self, x: Tensor, /) -> Tensor: ...
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Returns the logits of `x`, `(batch, classes)`."""
+        ...
 
 
 def input_gradient(network: Network, x: Tensor, y: Tensor, *, create_graph: bool = False) -> Tensor:
@@ -72,4 +74,5 @@ def grad_align(network: Network, x: Tensor, y: Tensor, eps: float, generator: to
     if not bool(kept.any()):
         return g2.sum() * 0
     cosine = (g1[kept] * g2[kept]).sum(1) / (norm1[kept] * norm2[kept])
-    return 1 - cosine.mean()
+    regulariser: Tensor = 1 - cosine.mean()
+    return regulariser

@@ -15,7 +15,7 @@ from harness.training.adversarial import input_gradient, project, uniform_noise
 
 @dataclass(frozen=True, slots=True)
 class PgdConfig:
-    """A PGD attack with signed steps; the last iterate counts.
+    """A PGD attack with signed steps; the last iterate counts (reference, section 2).
 
     `PgdConfig.pgd100` is the attack of the published RA, `PgdConfig.fgsm` the one that selects the epoch.
     """
@@ -30,7 +30,7 @@ class PgdConfig:
 
     @staticmethod
     def pgd100(eps: float, restarts: int = 1) -> PgdConfig:
-        """100 steps of 2.5 eps / 100 (reference, section 2; the thesis' "100 restarts" are its verifier's, not RA's)."""
+        """100 steps of 2.5 eps / 100; the "100 restarts" of the thesis are those of its verifier, not of its RA."""
         return PgdConfig(eps, 100, 2.5 * eps / 100, restarts)
 
     @staticmethod
@@ -63,18 +63,26 @@ def to_float(images: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).to(device).float().div_(255)
 
 
-def withstands(
-    network: nn.Module, x: Tensor, y: Tensor, attack: PgdConfig, generator: torch.Generator
-) -> Tensor:
-    """Returns which inputs keep their label under the attack, `(batch,)` bool; `x` itself is checked too."""
+def withstands(network: nn.Module, x: Tensor, y: Tensor, attack: PgdConfig, generator: torch.Generator) -> Tensor:
+    """Returns which inputs keep their label under the attack, `(batch,)` bool; `x` itself is checked too.
+
+    Inputs that are lost already, to `x` itself or to an earlier restart, are not attacked again. The noise is drawn for
+    the whole batch all the same, so that an input's random start does not depend on the fate of the others.
+    """
     with torch.no_grad():
-        robust = network(x).argmax(1) == y
+        robust: Tensor = network(x).argmax(1) == y
     for _ in range(attack.restarts):
-        delta = project(x, uniform_noise(x, attack.eps, generator), attack.eps)
+        noise = uniform_noise(x, attack.eps, generator)
+        left = robust.nonzero().flatten()
+        if not left.numel():
+            break
+        x_left, y_left = x[left], y[left]
+        delta = project(x_left, noise[left], attack.eps)
         for _ in range(attack.steps):
-            delta = project(x, delta + attack.alpha * input_gradient(network, x + delta, y).sign(), attack.eps)
+            gradient = input_gradient(network, x_left + delta, y_left)
+            delta = project(x_left, delta + attack.alpha * gradient.sign(), attack.eps)
         with torch.no_grad():
-            robust &= network(x + delta).argmax(1) == y
+            robust[left] = network(x_left + delta).argmax(1) == y_left
     return robust
 
 
@@ -100,13 +108,15 @@ def evaluate(
     was_training = network.training
     network.eval()
     correct = robust = 0
-    for start in range(0, len(data), batch_size):
-        part = data[start : start + batch_size]
-        x, y = to_float(part.images, device), torch.from_numpy(part.labels).to(device)
-        generator = torch.Generator(device).manual_seed(seed * 1_000_003 + start)
-        with torch.no_grad():
-            correct += int((network(x).argmax(1) == y).sum())
-        robust += int(withstands(network, x, y, attack, generator).sum())
-        progress(start + len(part))
-    network.train(was_training)
+    try:
+        for start in range(0, len(data), batch_size):
+            part = data[start : start + batch_size]
+            x, y = to_float(part.images, device), torch.from_numpy(part.labels).to(device)
+            generator = torch.Generator(device).manual_seed(seed * 1_000_003 + start)
+            with torch.no_grad():
+                correct += int((network(x).argmax(1) == y).sum())
+            robust += int(withstands(network, x, y, attack, generator).sum())
+            progress(start + len(part))
+    finally:
+        network.train(was_training)
     return Accuracy(len(data), correct, robust)

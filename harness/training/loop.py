@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -55,6 +56,14 @@ class TrainingConfig:
     augment: bool = True
     """Random crop and flip."""
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise UsageError("a training needs at least one epoch and batches of at least one image")
+        if not 0 < self.eps <= 1 or self.alpha <= 0:
+            raise UsageError(f"eps must be in (0, 1] and alpha positive, not {self.eps} and {self.alpha}")
+        if min(self.lr, self.graft_lr, self.momentum, self.weight_decay, self.gradalign) < 0:
+            raise UsageError("learning rates, momentum, weight decay and the weight of GradAlign cannot be negative")
 
     def digest(self) -> str:
         """Returns a hash over every field, for manifests and for refusing a foreign checkpoint."""
@@ -103,7 +112,7 @@ def parameter_groups(network: nn.Module, config: TrainingConfig) -> list[dict[st
     graft = [p for m in network.modules() if isinstance(m, GraftedReLU) for p in (m.slope, m.intercept)]
     graft_ids = {id(p) for p in graft}
     weights = [p for p in network.parameters() if id(p) not in graft_ids]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": weights, "peak_lr": config.lr, "weight_decay": config.weight_decay},
         {"params": graft, "peak_lr": config.graft_lr, "weight_decay": 0.0},
     ]
@@ -121,7 +130,8 @@ class Trainer:
         checkpoint: file that the run is saved to and resumed from; None keeps nothing.
 
     Raises:
-        UsageError: the checkpoint exists but is of another configuration or cannot be read.
+        UsageError: the checkpoint exists but is of another configuration, starting network or training set, or cannot
+            be read; or no parameter would move.
     """
 
     def __init__(
@@ -137,12 +147,16 @@ class Trainer:
         self.images = torch.from_numpy(train.images).to(self.device)
         self.labels = torch.from_numpy(train.labels).to(self.device)
         self.steps = -(-len(train) // config.batch_size)
+        self.origin = _origin(network, train)
         groups = parameter_groups(network, config)
+        if not groups:
+            raise UsageError("no parameter would move: there are no grafted neurons, or all learning rates are 0")
         moving = {id(p) for g in groups for p in g["params"]}
         for parameter in network.parameters():
             parameter.requires_grad_(id(parameter) in moving)
         self.optimizer = torch.optim.SGD(groups, momentum=config.momentum)
         self.state = TrainingState()
+        self._between_batches = True
         if checkpoint is not None and checkpoint.exists():
             self._load(checkpoint)
 
@@ -156,56 +170,63 @@ class Trainer:
         progress: Callable[[Progress], None] = lambda _p: None,
         save_every_s: float = 120.0,
         max_seconds: float | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> bool:
-        """Trains until the end, or until `max_seconds` have passed; saves on every way out, Ctrl-C included.
+        """Trains until the end, until `max_seconds` have passed, or until `should_stop`; saves on every way out.
+
+        An exception inside a batch (Ctrl-C, no memory) leaves the checkpoint that was there: weights that have moved
+        only in part are never saved, so a resumed run always takes the steps of an uninterrupted one.
 
         Args:
             progress: told after each batch.
             save_every_s: seconds between checkpoints.
             max_seconds: a time slice; None is no limit.
+            should_stop: asked after each batch.
 
         Returns:
             Whether the run is finished; then the network holds the weights of the best validation RA.
         """
-        started = saved = time.monotonic()
+        started = time.monotonic()
+
+        def stop() -> bool:
+            return should_stop() or (max_seconds is not None and time.monotonic() - started >= max_seconds)
+
         try:
             while not self.finished:
-                self._epoch_part(progress, started, saved, save_every_s, max_seconds)
-                saved = time.monotonic()
-                if max_seconds is not None and saved - started >= max_seconds and not self.finished:
+                if not self._epoch_part(progress, save_every_s, stop):
                     return False
         finally:
-            self.save()
+            if self._between_batches:
+                self.save()
         self.network.load_state_dict(self.state.best_weights)
         self.network.eval()
         return True
 
-    def _epoch_part(
-        self,
-        progress: Callable[[Progress], None],
-        started: float,
-        saved: float,
-        save_every_s: float,
-        max_seconds: float | None,
-    ) -> None:
-        """Runs the current epoch from where it stands; returns at its end or at the end of the time slice."""
-        state, began = self.state, time.monotonic()
+    def _epoch_part(self, progress: Callable[[Progress], None], save_every_s: float, stop: Callable[[], bool]) -> bool:
+        """Runs the current epoch from where it stands to its end, or until `stop`; returns whether it reached the end.
+
+        A checkpoint is written whenever the last one is `save_every_s` old, and at the end.
+        """
+        state = self.state
+        began = saved = time.monotonic()
         order = torch.randperm(len(self.labels), generator=self._generator(torch.device("cpu"), -1))
         order = order.to(self.device)
         while state.step < self.steps:
             size = self.config.batch_size
+            self._between_batches = False
             loss = self._batch(order[state.step * size : (state.step + 1) * size])
             state.loss_sum += loss
             state.step += 1
+            self._between_batches = True
             progress(Progress(state.epoch, state.step, self.steps, loss, tuple(state.history)))
-            now = time.monotonic()
-            if max_seconds is not None and now - started >= max_seconds:
-                return
-            if now - saved >= save_every_s:
+            if stop():
+                return False
+            if time.monotonic() - saved >= save_every_s:
                 self.save()
-                saved = now
+                saved = time.monotonic()
         self._close_epoch(time.monotonic() - began)
         self.save()
+        return True
 
     def _batch(self, index: Tensor) -> float:
         """Takes one optimiser step on the training images at `index`; returns the loss."""
@@ -252,6 +273,7 @@ class Trainer:
         payload = {
             "schema": CHECKPOINT_SCHEMA,
             "config": self.config.digest(),
+            "origin": self.origin,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "epoch": state.epoch,
@@ -271,6 +293,11 @@ class Trainer:
             raise UsageError(f"{path}: not a readable checkpoint ({error}); delete it to start again") from error
         if payload.get("schema") != CHECKPOINT_SCHEMA or payload.get("config") != self.config.digest():
             raise UsageError(f"{path}: a checkpoint of another configuration; delete it or name another file")
+        # Grafting masks are part of the state, so a foreign checkpoint would silently replace the mask.
+        if payload.get("origin", self.origin) != self.origin:
+            raise UsageError(
+                f"{path}: a checkpoint that began from another network or other images; delete it or name another file"
+            )
         self.network.load_state_dict(payload["network"])
         self.optimizer.load_state_dict(payload["optimizer"])
         self.state = TrainingState(
@@ -281,3 +308,14 @@ class Trainer:
             payload["best_ra"],
             payload["best_weights"],
         )
+
+
+def _origin(network: nn.Module, train: ImageSet) -> str:
+    """Returns a hash of the starting weights and the training set."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(np.ascontiguousarray(train.images).data)
+    digest.update(np.ascontiguousarray(train.labels).data)
+    return digest.hexdigest()

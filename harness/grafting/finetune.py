@@ -1,0 +1,73 @@
+"""Grafting a trained network and fine-tuning it: the reference's second training."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+from torch import nn
+
+from harness.domain import GraftMask, UsageError
+from harness.grafting.masks import check_mask, mask_tensors
+from harness.networks.grafted import INITIAL_INTERCEPT, INITIAL_SLOPE, graft_, neuron_shapes
+from harness.training.loop import TrainingConfig
+from harness.training.schedule import Schedule
+
+FINETUNE_EPOCHS = 100
+WEIGHT_LR = 0.001
+GRAFT_LR_THESIS = 0.1
+"""Learning rate of slopes and intercepts in the thesis' text."""
+GRAFT_LR_CODE = 0.01
+"""The default of the published code, which its published script does not override."""
+
+
+def grafted_copy(
+    baseline: nn.Module,
+    mask: GraftMask,
+    input_shape: tuple[int, ...],
+    slope: float = INITIAL_SLOPE,
+    intercept: float = INITIAL_INTERCEPT,
+) -> nn.Module:
+    """Returns a copy of `baseline` whose masked neurons are linear; the baseline stays as it is.
+
+    Args:
+        baseline: a trained network.
+        mask: which neurons to graft; activations that it leaves out stay ReLUs.
+        input_shape: shape of one input, without the batch dimension.
+        slope: start value of every slope; 0 together with intercept 0 prunes the neuron.
+        intercept: start value of every intercept.
+
+    Raises:
+        UsageError: the mask is for another network, or grafts nothing.
+    """
+    check_mask(mask, neuron_shapes(baseline, input_shape))
+    if not mask.count:
+        raise UsageError("the mask grafts no neuron; choose a larger ratio")
+    return graft_(copy.deepcopy(baseline), mask_tensors(mask), slope, intercept)
+
+
+def finetune_config(
+    base: TrainingConfig,
+    epochs: int = FINETUNE_EPOCHS,
+    retrain_weights: bool = True,
+    weight_lr: float = WEIGHT_LR,
+    graft_lr: float = GRAFT_LR_THESIS,
+) -> TrainingConfig:
+    """Returns the fine-tuning that follows the baseline training `base` (reference, section 3).
+
+    Data, attack, regulariser, batch size, momentum, decay and seed are the baseline's; cosine annealing to 0.
+
+    Args:
+        base: the baseline's training.
+        epochs: epochs of fine-tuning.
+        retrain_weights: whether weights move too; if not, only slopes and intercepts do.
+        weight_lr: peak learning rate of the weights.
+        graft_lr: peak learning rate of slopes and intercepts (`GRAFT_LR_THESIS` or `GRAFT_LR_CODE`).
+    """
+    return replace(
+        base,
+        epochs=epochs,
+        lr=weight_lr if retrain_weights else 0.0,
+        graft_lr=graft_lr,
+        schedule=Schedule.COSINE,
+    )

@@ -1,0 +1,135 @@
+"""Score files: significance and instability of every neuron of a network, flat, in one archive.
+
+Arrays: `layer_sizes` (neurons of each activation), `instability` and one array a heuristic (all layers one after the
+other, each in C order), and, where we wrote the file, `names`, `shapes` and `provenance` as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.domain import UsageError
+from harness.grafting.instability import Instability
+from harness.grafting.npz import json_array, json_value, layer_sizes, read_npz, write_npz
+
+INSTABILITY = "instability"
+_NOT_SCORES = ("layer_sizes", "names", "shapes", "provenance")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """Scores of all neurons of one network.
+
+    Raises:
+        UsageError: names, shapes and arrays do not fit each other.
+    """
+
+    layer_sizes: tuple[int, ...]
+    arrays: Mapping[str, NDArray[np.float32]]
+    """`instability` and each heuristic's name to one number a neuron, `(neurons,)`."""
+    names: tuple[str, ...] = ()
+    """Qualified names of the activations, in forward order; empty in files that others wrote."""
+    shapes: tuple[tuple[int, ...], ...] = ()
+    """Neuron shapes of the activations; empty where `names` is."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """What the scores were computed from."""
+
+    def __post_init__(self) -> None:
+        for name, array in self.arrays.items():
+            if array.shape != (self.neurons,):
+                raise UsageError(f"score '{name}' has {array.size} entries, but the network has {self.neurons} neurons")
+        if self.names and (len(self.names) != len(self.layer_sizes) or len(self.shapes) != len(self.names)):
+            raise UsageError(f"{len(self.names)} activation names for {len(self.layer_sizes)} layers of scores")
+        for name, shape, size in zip(self.names, self.shapes, self.layer_sizes, strict=bool(self.names)):
+            if int(np.prod(shape)) != size:
+                raise UsageError(f"the scores of activation '{name}' are for {size} neurons, but its shape is {shape}")
+
+    @property
+    def neurons(self) -> int:
+        """Number of neurons of the network."""
+        return sum(self.layer_sizes)
+
+    def array(self, name: str) -> NDArray[np.float32]:
+        """Returns one score, `(neurons,)`.
+
+        Raises:
+            UsageError: there is no score of that name.
+        """
+        if name not in self.arrays:
+            raise UsageError(f"there are no '{name}' scores; there are: {', '.join(self.arrays)}")
+        return self.arrays[name]
+
+
+def collect_scores(
+    significance: Mapping[str, Mapping[str, NDArray[np.float32]]],
+    unstable: Instability | None = None,
+    provenance: Mapping[str, str] | None = None,
+) -> Scores:
+    """Returns the scores of each activation joined into flat arrays.
+
+    Args:
+        significance: heuristic to activation to scores of the neurons' shape; at least one heuristic. Its order of
+            activations is kept.
+        unstable: instability counts, if they are known yet.
+        provenance: what the scores were computed from.
+
+    Raises:
+        UsageError: the instability counts are of another network.
+    """
+    layers = next(iter(significance.values()))
+    arrays = {str(h): np.concatenate([s.ravel() for s in values.values()]) for h, values in significance.items()}
+    if unstable is not None:
+        for name, layer in layers.items():
+            if name not in unstable.counts or unstable.counts[name].size != layer.size:
+                raise UsageError(f"the instability counts do not cover activation '{name}' of {layer.size} neurons")
+        arrays[INSTABILITY] = np.concatenate([unstable.counts[name] for name in layers]).astype(np.float32)
+    return Scores(
+        tuple(int(layer.size) for layer in layers.values()),
+        arrays,
+        tuple(layers),
+        tuple(layer.shape for layer in layers.values()),
+        dict(provenance or {}),
+    )
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Replaces `path` by a score file."""
+    arrays = {
+        "layer_sizes": np.array(scores.layer_sizes, np.int64),
+        "names": json_array(scores.names),
+        "shapes": json_array(scores.shapes),
+        "provenance": json_array(dict(scores.provenance)),
+    }
+    write_npz(path, {**arrays, **scores.arrays})
+
+
+def read_scores(path: Path) -> Scores:
+    """Returns the scores of a file; one without names, shapes and provenance is read too.
+
+    Raises:
+        UsageError: the file is not a score file.
+    """
+    arrays = read_npz(path)
+    scores = {name: array for name, array in arrays.items() if name not in _NOT_SCORES}
+    if not scores:
+        raise UsageError(f"{path}: holds no scores")
+    for name, array in scores.items():
+        if array.ndim != 1 or array.dtype.kind not in "fiu":
+            raise UsageError(f"{path}: array '{name}' is not a flat array of numbers")
+    sizes = layer_sizes(path, arrays, next(iter(scores.values())).size)
+    names, shapes = json_value(path, arrays, "names"), json_value(path, arrays, "shapes")
+    try:
+        return Scores(
+            sizes,
+            {name: array.astype(np.float32) for name, array in scores.items()},
+            tuple(names or ()),
+            tuple(tuple(shape) for shape in shapes or ()),
+            json_value(path, arrays, "provenance") or {},
+        )
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
