@@ -1,0 +1,36 @@
+# lg-bench as an image: docker build -t lg-bench .   then   docker run --gpus all -v "$PWD/results:/results" lg-bench
+#
+# torch comes as the package index of the building host gives it: the CUDA build on an ordinary x86-64 host.
+ARG BASE=python:3.11-slim-bookworm
+FROM ${BASE}
+
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONUNBUFFERED=1
+RUN python3 -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+WORKDIR /app
+
+# From what changes rarely to what changes daily, so that an edit of the code installs nothing again.
+COPY constraints.txt ./
+RUN pip install --quiet -c constraints.txt torch
+COPY pyproject.toml ./
+RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+      > /tmp/requirements.txt \
+    && pip install --quiet -c constraints.txt -r /tmp/requirements.txt hatchling editables \
+    && rm /tmp/requirements.txt
+COPY LICENSE README.md ./
+COPY scripts/docker-entrypoint.sh /usr/local/bin/
+COPY models ./models
+COPY specs ./specs
+COPY harness ./harness
+RUN pip install --quiet --no-deps --no-build-isolation -e . && python -m compileall -q harness
+
+# Any user id may run the image (docker run --user): caches go to /tmp, results to a folder that everyone may write, and
+# libraries that ask for the user's name find one although the id has none.
+RUN useradd --create-home --uid 1000 lgbench && mkdir -m 1777 /results
+ENV HOME=/tmp USER=lgbench LOGNAME=lgbench MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba \
+    OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0
+USER lgbench
+VOLUME /results
+# The default run folder is results/<name> under the working folder, which makes it lie in the volume.
+WORKDIR /
+ENTRYPOINT ["/usr/local/bin/docker-entrypoint.sh"]
