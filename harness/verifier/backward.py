@@ -1,0 +1,210 @@
+"""Backward bound propagation (CROWN): rows of a value become rows of the input plus a constant.
+
+Linear operations are passed exactly. At an activation the caller says what to do, by a rule: relax it (CROWN bounds),
+or stop there (folding). Sources: Zhang et al. 2018 (CROWN); Xu et al. 2020 (general graphs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from harness.verifier.graph import Add, Conv, Graph, Linear, Relu, Reshape, Scale, Transpose
+from harness.verifier.interval import Bounds, Box
+from harness.verifier.rows import Rows, conv_backward, sum_rows, unit_rows
+
+ROW_BYTES = 64 * 2**20
+"""Working set of one chunk of rows; larger chunks fall out of the cache and are no faster."""
+
+
+class Passed(NamedTuple):
+    """What a rule makes of rows at an activation: the rows of its input, and what each row's constant gains."""
+
+    rows: Rows
+    const: Tensor
+
+
+ActivationRule: TypeAlias = Callable[[int, Rows], Passed]
+"""Node index of an activation and rows of its output, to rows of its input."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Relaxation:
+    """Linear bounds of one activation over a batch of boxes.
+
+    Guarantees `lower_slope z <= a(z) <= upper_slope z + upper_offset` for every z in the bounds it was made from, up to
+    rounding; for a linear (grafted) neuron both are the function itself and `lower_offset` equals `upper_offset`.
+    """
+
+    lower_slope: Tensor
+    """`(batch, *neurons)`; alpha where the neuron is unstable."""
+    upper_slope: Tensor
+    lower_offset: Tensor
+    """Zero but for grafted neurons."""
+    upper_offset: Tensor
+
+
+def relax(op: Relu, bounds: Bounds) -> Relaxation:
+    """Returns the tightest upper line and the area-minimising lower line of every neuron (Zhang et al. 2018).
+
+    Args:
+        op: the activation.
+        bounds: bounds of its input; they must hold.
+    """
+    lb, ub = bounds
+    active, inactive = lb >= 0, ub <= 0
+    width = torch.where(active | inactive, torch.ones_like(lb), ub - lb)
+    upper = torch.where(active, torch.ones_like(lb), torch.where(inactive, torch.zeros_like(lb), ub / width))
+    lower = torch.where(active | inactive, upper, (ub > -lb).to(lb.dtype))
+    offset = torch.where(active | inactive, torch.zeros_like(lb), -upper * lb)
+    if op.linear is None or op.slope is None or op.intercept is None:
+        return Relaxation(lower, upper, torch.zeros_like(lb), offset)
+    return Relaxation(
+        torch.where(op.linear, op.slope, lower),
+        torch.where(op.linear, op.slope, upper),
+        torch.where(op.linear, op.intercept, torch.zeros_like(lb)),
+        torch.where(op.linear, op.intercept, offset),
+    )
+
+
+def relaxing(relaxations: dict[int, Relaxation]) -> ActivationRule:
+    """Returns the rule that lower-bounds activations by their relaxations."""
+
+    def rule(index: int, rows: Rows) -> Passed:
+        relaxation = relaxations[index]
+        positive, negative = rows.A.clamp(min=0), rows.A.clamp(max=0)
+        A = positive * rows.gather(relaxation.lower_slope)
+        A += negative * rows.gather(relaxation.upper_slope)
+        gained = negative * rows.gather(relaxation.upper_offset)
+        if bool((relaxation.lower_offset != 0).any()):
+            gained += positive * rows.gather(relaxation.lower_offset)
+        return Passed(rows.with_coefficients(A), sum_rows(gained))
+
+    return rule
+
+
+def to_input(graph: Graph, start: int, rows: Rows, rule: ActivationRule) -> Passed:
+    """Passes rows of a node's value back to the network's input.
+
+    With the rule of `relaxing`, guarantees `row . value(x) >= rows . x + const` for every x in the boxes of the
+    relaxations, up to rounding.
+
+    Args:
+        graph: the network.
+        start: the node whose value the rows are over.
+        rows: coefficients, `(rows, *shape of start)`.
+        rule: what happens at activations.
+    """
+    pending: dict[int, Rows] = {start: rows}
+    const = rows.A.new_zeros(len(rows))
+    for index in range(start, 0, -1):
+        here = pending.pop(index, None)
+        if here is None:
+            continue
+        op, inputs = graph.nodes[index].op, graph.nodes[index].inputs
+        if isinstance(op, Relu):
+            passed = rule(index, here)
+        elif isinstance(op, Add):
+            for source, sign in zip(inputs, op.signs, strict=True):
+                part = here if sign > 0 else here.with_coefficients(-here.A)
+                _collect(graph, pending, source, part)
+            continue
+        else:
+            passed = _affine(graph, index, here)
+        const = const + passed.const
+        _collect(graph, pending, inputs[0], passed.rows)
+    result = pending.get(0)
+    if result is None:
+        result = Rows(rows.A.new_zeros(len(rows), *graph.input_shape), rows.owner)
+    return Passed(result, const)
+
+
+def _collect(graph: Graph, pending: dict[int, Rows], index: int, rows: Rows) -> None:
+    """Adds rows to what other consumers of the same value have left there."""
+    other = pending.get(index)
+    if other is None:
+        pending[index] = rows
+        return
+    shape = graph.nodes[index].shape
+    pending[index] = Rows(other.whole(shape).A + rows.whole(shape).A, rows.owner)
+
+
+def _affine(graph: Graph, index: int, rows: Rows) -> Passed:
+    node = graph.nodes[index]
+    op, before = node.op, graph.nodes[node.inputs[0]].shape
+    nothing = rows.A.new_zeros(len(rows))
+    if isinstance(op, Conv):
+        const = torch.einsum("rchw,c->r", rows.A, op.bias)
+        return Passed(conv_backward(rows, op, before), const)
+    if isinstance(op, Linear):
+        A = rows.whole(node.shape).A
+        return Passed(Rows(A @ op.weight, rows.owner), A @ op.bias)
+    if isinstance(op, Scale):
+        const = sum_rows(rows.A * rows.gather(op.offset[None].expand(_owners(rows), *node.shape)))
+        factor = rows.gather(op.factor[None].expand(_owners(rows), *node.shape))
+        return Passed(rows.with_coefficients(rows.A * factor), const)
+    if isinstance(op, Reshape):
+        return Passed(Rows(rows.whole(node.shape).A.reshape(len(rows), *before), rows.owner), nothing)
+    if isinstance(op, Transpose):
+        inverse = [0] * len(op.permutation)
+        for new, old in enumerate(op.permutation):
+            inverse[old] = new + 1
+        return Passed(Rows(rows.whole(node.shape).A.permute(0, *inverse), rows.owner), nothing)
+    raise TypeError(f"no backward rule for {type(op).__name__}")
+
+
+def _owners(rows: Rows) -> int:
+    return int(rows.owner.max()) + 1 if len(rows) else 1
+
+
+def concretize(passed: Passed, box: Box) -> Tensor:
+    """Returns the minimum of each row over its owner's box, `(rows,)`.
+
+    Guarantees `row . x + const >= result` for every x in the box, up to rounding.
+    """
+    rows = passed.rows
+    low = sum_rows(rows.A * rows.gather(box.centre)) - sum_rows(rows.A.abs() * rows.gather(box.radius))
+    return low + passed.const
+
+
+def lower_bounds(
+    graph: Graph, index: int, neurons: Tensor, owner: Tensor, sign: int, rule: ActivationRule, box: Box
+) -> Tensor:
+    """Returns lower bounds of `sign * value` for chosen elements of a node's value, `(rows,)`.
+
+    Args:
+        graph: the network.
+        index: node of the value.
+        neurons: flat index of each element, `(rows,)`.
+        owner: input that each belongs to, `(rows,)`.
+        sign: 1, or -1 to bound from above.
+        rule: relaxation of the activations below.
+        box: the inputs.
+    """
+    parts = []
+    node = graph.nodes[index]
+    for start in range(0, len(neurons), row_chunk(graph, index)):
+        stop = start + row_chunk(graph, index)
+        rows = unit_rows(neurons[start:stop], owner[start:stop], node.shape, box.lower)
+        rows = rows if sign > 0 else rows.with_coefficients(-rows.A)
+        parts.append(concretize(to_input(graph, index, rows, rule), box))
+    return torch.cat(parts) if parts else box.lower.new_zeros(0)
+
+
+def row_chunk(graph: Graph, index: int) -> int:
+    """Returns how many rows of a node to pass back together, so that the working set stays in bounds."""
+    widest = max(_elements(n.shape) for n in graph.nodes[: index + 1])
+    windowed = len(graph.nodes[index].shape) == 3
+    elements = min(widest, 4096) if windowed else widest
+    return max(16, ROW_BYTES // (8 * elements))
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    count = 1
+    for d in shape:
+        count *= d
+    return count

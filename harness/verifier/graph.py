@@ -1,0 +1,252 @@
+"""A network as a small graph of typed operations; the only form in which the engine knows networks.
+
+Every node computes one value from earlier values. Values have no batch dimension in their `shape`; the batch is always
+in front. All operations but the activations are affine, which is what bound propagation relies on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+class Pads(NamedTuple):
+    """Zero padding of an image's four sides, in pixels; negative values crop."""
+
+    top: int = 0
+    left: int = 0
+    bottom: int = 0
+    right: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Input:
+    """The network's input."""
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Never called: the input's value is given."""
+        raise AssertionError("an input has no operands")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conv:
+    """A two-dimensional convolution (ONNX Conv) with zero padding."""
+
+    weight: Tensor
+    """`(out channels, in channels / groups, kernel height, kernel width)`."""
+    bias: Tensor
+    """`(out channels,)`."""
+    stride: tuple[int, int] = (1, 1)
+    pads: Pads = Pads()
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Returns the convolution of `(batch, C, H, W)`."""
+        top, left, bottom, right = self.pads
+        padded = functional.pad(values[0], (left, right, top, bottom))
+        return functional.conv2d(
+            padded, self.weight, self.bias, self.stride, dilation=self.dilation, groups=self.groups
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linear:
+    """A fully connected layer: `weight @ x + bias` over the last dimension."""
+
+    weight: Tensor
+    """`(outputs, inputs)`."""
+    bias: Tensor
+    """`(outputs,)`."""
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Returns `(batch, ..., outputs)`."""
+        return functional.linear(values[0], self.weight, self.bias)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scale:
+    """Elementwise `factor * x + offset` with constants of the value's own shape."""
+
+    factor: Tensor
+    """The value's shape."""
+    offset: Tensor
+    """The value's shape."""
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Returns the scaled value, same shape."""
+        return self.factor * values[0] + self.offset
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Add:
+    """The sum of two values of one shape, each with a sign."""
+
+    signs: tuple[int, int] = (1, 1)
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Returns the signed sum."""
+        left, right = values
+        return self.signs[0] * left + self.signs[1] * right
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reshape:
+    """The same numbers in another shape, in C order (Flatten, Reshape, Squeeze, Unsqueeze)."""
+
+    shape: Shape
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Returns the value as `(batch, *shape)`."""
+        return values[0].reshape(len(values[0]), *self.shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Transpose:
+    """A permutation of the dimensions, the batch dimension staying in front."""
+
+    permutation: tuple[int, ...]
+    """Of the value's own dimensions, from 0."""
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Returns the permuted value."""
+        return values[0].permute(0, *(d + 1 for d in self.permutation))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Relu:
+    """An activation: ReLU, except where `linear` is set, where it is `slope * x + intercept` (a grafted neuron)."""
+
+    name: str
+    """Qualified name of the activation."""
+    linear: Tensor | None = None
+    """bool, the value's shape; None: no neuron is grafted."""
+    slope: Tensor | None = None
+    intercept: Tensor | None = None
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Returns the activations, same shape."""
+        x = values[0]
+        if self.linear is None or self.slope is None or self.intercept is None:
+            return x.clamp(min=0)
+        return torch.where(self.linear, self.slope * x + self.intercept, x.clamp(min=0))
+
+
+Op: TypeAlias = Input | Conv | Linear | Scale | Add | Reshape | Transpose | Relu
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """One operation of a graph."""
+
+    op: Op
+    inputs: tuple[int, ...]
+    """Indices of earlier nodes."""
+    shape: Shape
+    """Of one value, without batch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """A network with one input and one output, nodes in topological order: node 0 is the input, the last the output."""
+
+    nodes: tuple[Node, ...]
+
+    def __post_init__(self) -> None:
+        if not self.nodes or not isinstance(self.nodes[0].op, Input):
+            raise ValueError("the first node of a graph is its input")
+        if any(i >= k for k, node in enumerate(self.nodes) for i in node.inputs):
+            raise ValueError("nodes must stand in topological order")
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of one input."""
+        return self.nodes[0].shape
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of one output."""
+        return self.nodes[-1].shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating type of the weights."""
+        return next(self._tensors()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self._tensors()).device
+
+    def _tensors(self) -> Iterator[Tensor]:
+        for node in self.nodes:
+            if isinstance(node.op, Conv | Linear):
+                yield node.op.weight
+            elif isinstance(node.op, Scale):
+                yield node.op.factor
+
+    def activations(self) -> tuple[int, ...]:
+        """Returns the indices of the activation nodes, in forward order."""
+        return tuple(k for k, node in enumerate(self.nodes) if isinstance(node.op, Relu))
+
+    def activation(self, index: int) -> Relu:
+        """Returns the activation at a node index."""
+        op = self.nodes[index].op
+        if not isinstance(op, Relu):
+            raise ValueError(f"node {index} is not an activation")
+        return op
+
+    def values(self, x: Tensor) -> list[Tensor]:
+        """Returns the value of every node for a batch of inputs.
+
+        Args:
+            x: `(batch, *input_shape)`, in the graph's type and on its device.
+        """
+        values = [x]
+        for node in self.nodes[1:]:
+            values.append(node.op.forward(*(values[i] for i in node.inputs)))
+        return values
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Returns the outputs flattened, `(batch, outputs)`."""
+        return self.values(x)[-1].flatten(1)
+
+    def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> Graph:
+        """Returns the graph with its floating constants in another type, and on another device if one is named."""
+        target = self.device if device is None else torch.device(device)
+        return Graph(tuple(replace(node, op=_cast(node.op, dtype, target)) for node in self.nodes))
+
+
+def _cast(op: Op, dtype: torch.dtype, device: torch.device) -> Op:
+    if isinstance(op, Conv | Linear):
+        return replace(op, weight=op.weight.to(device, dtype), bias=op.bias.to(device, dtype))
+    if isinstance(op, Scale):
+        return replace(op, factor=op.factor.to(device, dtype), offset=op.offset.to(device, dtype))
+    if isinstance(op, Relu) and op.linear is not None and op.slope is not None and op.intercept is not None:
+        return replace(
+            op,
+            linear=op.linear.to(device),
+            slope=op.slope.to(device, dtype),
+            intercept=op.intercept.to(device, dtype),
+        )
+    return op
+
+
+def neuron_count(graph: Graph) -> int:
+    """Returns the number of activation neurons, grafted ones included."""
+    return sum(size(graph.nodes[k].shape) for k in graph.activations())
+
+
+def size(shape: Sequence[int]) -> int:
+    """Returns the number of elements of a shape."""
+    product = 1
+    for d in shape:
+        product *= d
+    return product

@@ -1,0 +1,108 @@
+"""Rewrites that make a graph smaller without changing its function (up to rounding in float64).
+
+A rewrite maps nodes to nodes one by one; what nothing uses any more is dropped at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from harness.verifier.graph import Add, Conv, Graph, Linear, Node, Pads, Relu, Scale
+
+
+def simplify(graph: Graph) -> Graph:
+    """Returns an equal graph: scales merged, pads and scales taken into layers, grafted activations recognised."""
+    nodes: list[Node] = []
+    place: list[int] = []
+    for node in graph.nodes:
+        moved = replace(node, inputs=tuple(place[i] for i in node.inputs))
+        nodes.append(_rewritten(moved, nodes))
+        place.append(len(nodes) - 1)
+    return _without_unused(nodes)
+
+
+def _rewritten(node: Node, nodes: Sequence[Node]) -> Node:
+    for rule in (_merge_scales, _scale_into_layer, _pad_into_conv, _grafted_activation):
+        node = rule(node, nodes)
+    return node
+
+
+def _merge_scales(node: Node, nodes: Sequence[Node]) -> Node:
+    if not isinstance(node.op, Scale):
+        return node
+    inner = nodes[node.inputs[0]]
+    if not isinstance(inner.op, Scale):
+        return node
+    factor, offset = node.op.factor * inner.op.factor, node.op.factor * inner.op.offset + node.op.offset
+    return replace(node, op=Scale(factor, offset), inputs=inner.inputs)
+
+
+def _scale_into_layer(node: Node, nodes: Sequence[Node]) -> Node:
+    """A scale whose factor and offset are constant per output channel becomes part of the layer before it."""
+    if not isinstance(node.op, Scale):
+        return node
+    inner = nodes[node.inputs[0]]
+    if not isinstance(inner.op, Conv | Linear):
+        return node
+    factor, offset = _per_channel(node.op.factor), _per_channel(node.op.offset)
+    if factor is None or offset is None:
+        return node
+    weight = inner.op.weight * factor.view(-1, *([1] * (inner.op.weight.dim() - 1)))
+    return replace(node, op=replace(inner.op, weight=weight, bias=inner.op.bias * factor + offset), inputs=inner.inputs)
+
+
+def _per_channel(values: Tensor) -> Tensor | None:
+    first = values.flatten(1)[:, :1] if values.dim() > 1 else values.view(-1, 1)
+    flat = values.flatten(1) if values.dim() > 1 else values.view(-1, 1)
+    return first[:, 0] if bool((flat == first).all()) else None
+
+
+def _pad_into_conv(node: Node, nodes: Sequence[Node]) -> Node:
+    if not isinstance(node.op, Conv):
+        return node
+    inner = nodes[node.inputs[0]]
+    if not isinstance(inner.op, Conv) or not _is_pad(inner.op):
+        return node
+    pads = Pads(*(a + b for a, b in zip(node.op.pads, inner.op.pads, strict=True)))
+    return replace(node, op=replace(node.op, pads=pads), inputs=inner.inputs)
+
+
+def _is_pad(op: Conv) -> bool:
+    channels = op.weight.shape[0]
+    plain = op.groups == channels and op.stride == (1, 1) and op.weight.shape[1:] == (1, 1, 1)
+    return plain and bool((op.weight == 1).all()) and bool((op.bias == 0).all()) and min(op.pads) >= 0
+
+
+def _grafted_activation(node: Node, nodes: Sequence[Node]) -> Node:
+    """`(A x + B) + C relu(x)` with C in {0, 1}, and A = B = 0 wherever C = 1, is one grafted activation."""
+    if not isinstance(node.op, Add) or node.op.signs != (1, 1):
+        return node
+    for first, second in (node.inputs, node.inputs[::-1]):
+        linear, kept = nodes[first], nodes[second]
+        if not (isinstance(linear.op, Scale) and isinstance(kept.op, Scale)):
+            continue
+        relu = nodes[kept.inputs[0]]
+        if not isinstance(relu.op, Relu) or relu.op.linear is not None or relu.inputs != linear.inputs:
+            continue
+        keep = kept.op.factor
+        zero_where_kept = bool(((linear.op.factor == 0) & (linear.op.offset == 0))[keep == 1].all())
+        if bool(((keep == 0) | (keep == 1)).all()) and bool((kept.op.offset == 0).all()) and zero_where_kept:
+            op = Relu(relu.op.name, keep == 0, linear.op.factor.clone(), linear.op.offset.clone())
+            return Node(op, linear.inputs, node.shape)
+    return node
+
+
+def _without_unused(nodes: Sequence[Node]) -> Graph:
+    used, stack = {0, len(nodes) - 1}, [len(nodes) - 1]
+    while stack:
+        for i in nodes[stack.pop()].inputs:
+            if i not in used:
+                used.add(i)
+                stack.append(i)
+    order = sorted(used)
+    place = {old: new for new, old in enumerate(order)}
+    return Graph(tuple(replace(nodes[k], inputs=tuple(place[i] for i in nodes[k].inputs)) for k in order))
+
