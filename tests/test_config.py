@@ -109,7 +109,7 @@ def test_each_mistake_is_one_line_with_place_and_remedy(
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UsageError, match="benchmark.yaml"):
+    with pytest.raises(UsageError, match=r"benchmark\.yaml"):
         load_spec(write(tmp_path, text))
 
 

@@ -1,0 +1,131 @@
+"""The `lgbench` command: finds the asked-for command without importing the others, and turns errors into exit codes.
+
+Exit codes: 0 done, 1 interrupted or some results are errors, 2 usage error, 3 soundness conflict.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from types import FrameType
+from typing import NamedTuple
+
+import click
+
+from harness.domain import LgBenchError, UsageError
+
+EXIT_INTERRUPTED = 1
+EXIT_USAGE = 2
+
+
+class LazyCommand(NamedTuple):
+    """Where a command is defined, and the line that `--help` shows without importing it."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+COMMANDS: Mapping[str, LazyCommand] = {
+    "bench": LazyCommand("harness.cli.bench", "bench", "Run a benchmark: the main job."),
+    "run": LazyCommand("harness.cli.run", "run", "Decide the instances of a benchmark or of an instances.csv."),
+    "verify": LazyCommand("harness.cli.verify", "verify", "Decide one property of one network."),
+    "show": LazyCommand("harness.cli.show", "show", "Print the results of a run."),
+    "report": LazyCommand("harness.cli.report", "report", "Write a run's report page again."),
+    "train": LazyCommand("harness.cli.train", "train", "Train a network adversarially."),
+    "score": LazyCommand("harness.cli.graft", "score", "Score the significance of a network's neurons."),
+    "mask": LazyCommand("harness.cli.graft", "mask", "Choose the neurons to graft from scores."),
+    "graft": LazyCommand("harness.cli.graft", "graft", "Graft a network by a mask and fine-tune it."),
+    "evaluate": LazyCommand("harness.cli.graft", "evaluate", "Measure standard and robust accuracy."),
+    "data": LazyCommand("harness.cli.data", "data", "Fetch or list data sets."),
+    "tool": LazyCommand("harness.cli.tool", "tool", "List the verifiers that can be run."),
+    "doctor": LazyCommand("harness.cli.doctor", "doctor", "Say what this machine offers."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for.
+
+    `lgbench --help` and a mistyped command answer at once, and a command needs only what it uses itself.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Returns the commands in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Returns the command of that name, importing its module; None where there is no such command."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(importlib.import_module(entry.module), entry.attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{entry.module}.{entry.attribute} is no click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list of commands from `COMMANDS` alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lg-bench")
+    except PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"lgbench {_version()}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"auto_envvar_prefix": "LGBENCH", "help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show it.")
+def cli() -> None:
+    """Linearity grafting, measured: networks, properties, verifiers, and what grafting did to them.
+
+    Each option can also be set as LGBENCH_<COMMAND>_<OPTION>, e.g. LGBENCH_BENCH_INPUTS=20.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; user mistakes become one line on standard error.
+
+    Args:
+        argv: the arguments; None takes the process's own.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = cli.main(args=None if argv is None else list(argv), prog_name="lgbench", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        hint = f" (see `{error.ctx.command_path} --help`)" if isinstance(error, click.UsageError) and error.ctx else ""
+        return _fail(f"{error.format_message()}{hint}", EXIT_USAGE)
+    except UsageError as error:
+        return _fail(str(error), EXIT_USAGE)
+    except LgBenchError as error:
+        return _fail(str(error), 1)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output is gone; the interpreter must not fail once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_INTERRUPTED
+
+
+def _terminate(_signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"error: {' '.join(message.split())}", err=True)
+    return code

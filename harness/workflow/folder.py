@@ -1,0 +1,115 @@
+"""The run folder: opened without harm to what is in it, and filled with the benchmark as other verifiers take it.
+
+Layout: `results.db`, `summary.json`, `results.csv`, `report.html`, `counterexamples/`, `logs/` and
+`benchmark/{instances.csv,onnx/,vnnlib/}`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from harness.analysis.summary import RunHeader
+from harness.data.images import ImageSet
+from harness.domain import Instance, UsageError
+from harness.files import write_atomically
+from harness.formats.compressed import gzip_bytes
+from harness.formats.instances import write_instances
+from harness.formats.vnnlib import robustness_box, write_robustness_property
+from harness.report.source import HEADER_META, STORE_FILE
+from harness.run.lock import run_lock
+from harness.run.store import Store
+from harness.workflow.plan import CheckedNetwork
+
+BENCHMARK_FOLDER = "benchmark"
+LOG_FOLDER = "logs"
+
+
+def earlier_header(folder: Path, *, resume: bool) -> RunHeader | None:
+    """Returns the header of the run in a folder that is to be resumed; None where nothing was begun there.
+
+    Raises:
+        UsageError: the folder has results and they are not to be resumed, or it cannot be a run folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file, not a folder; choose another --out")
+    path = folder / STORE_FILE
+    if not path.exists():
+        return None
+    if not resume:
+        # The lock first: a run that is still working in the folder is the better reason to name.
+        with run_lock(folder):
+            raise UsageError(f"{folder}: has results already; continue them with --resume, or choose another --out")
+    with Store.open(path) as store:
+        header = store.meta.get(HEADER_META)
+    return None if header is None else RunHeader.from_json(header)
+
+
+@contextmanager
+def open_run(folder: Path, *, resume: bool) -> Iterator[Store]:
+    """Yields the folder's store, made if it is missing, and keeps every other run out until the block ends.
+
+    Raises:
+        UsageError: the folder cannot be made or written, another run works in it, or left results that are not to be
+            resumed.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{folder}: cannot be written; choose another --out, or change its permissions")
+    with run_lock(folder):
+        if not resume and (folder / STORE_FILE).exists():
+            raise UsageError(f"{folder}: has results already; continue them with --resume, or choose another --out")
+        with Store.open(folder / STORE_FILE, create=True) as store:
+            yield store
+
+
+def float_images(images: ImageSet) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Returns the images as networks take them: `(N, inputs)` float32 in [0, 1], flat in C order."""
+    return images.images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+
+
+def write_benchmark(
+    folder: Path,
+    networks: Sequence[CheckedNetwork],
+    images: ImageSet,
+    *,
+    eps: float,
+    classes: int,
+    dataset: str,
+    timeout_s: float,
+) -> dict[str, list[Instance]]:
+    """Leaves `benchmark/` as VNN-COMP lays it out and returns each variant's instances, one for each image in order.
+
+    One property an image is shared by all networks. Files that are there already with the same content are not touched,
+    so a resumed run finds the same bytes, and with them the same jobs.
+    """
+    root = folder / BENCHMARK_FOLDER
+    properties = []
+    for index, (image, label) in enumerate(zip(float_images(images), images.labels, strict=True)):
+        name = f"vnnlib/{dataset}_test_{index:05d}.vnnlib"
+        comment = f"{dataset} test image {index}, label {label}, l-infinity radius {eps!r}"
+        lower, upper = robustness_box(image, eps)
+        text = write_robustness_property(lower, upper, int(label), classes, comment)
+        _leave(root / f"{name}.gz", gzip_bytes(text.encode()))
+        properties.append(name)
+    instances: dict[str, list[Instance]] = {}
+    for network in networks:
+        name = f"onnx/{network.variant}.onnx"
+        _leave(root / f"{name}.gz", gzip_bytes(network.model))
+        instances[network.variant] = [
+            Instance(root / f"{name}.gz", root / f"{prop}.gz", timeout_s, name, prop) for prop in properties
+        ]
+    write_instances(root / "instances.csv", [one for variant in instances.values() for one in variant])
+    return instances
+
+
+def _leave(path: Path, data: bytes) -> None:
+    if not path.is_file() or path.read_bytes() != data:
+        write_atomically(path, data)

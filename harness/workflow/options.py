@@ -1,0 +1,116 @@
+"""What a run is asked for, what it resolves to, who is told of its progress, and what it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.domain import InstanceResult, Limits, ResultSet
+from harness.workflow.device import Device
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """The user's wishes; None leaves the choice to the protocol, and on a resume to what the folder's run was."""
+
+    out: Path | None = None
+    """The run folder."""
+    protocol: str | None = None
+    """`full` or `cpu`; None: by device."""
+    inputs: int | None = None
+    timeout_s: float | None = None
+    """Seconds an input; for a plain list of instances: lowers each limit to it."""
+    max_domains: int | None = None
+    device: str | None = None
+    """`auto`, `cpu` or `cuda`."""
+    variants: tuple[str, ...] | None = None
+    tool: str | None = None
+    seed: int | None = None
+    resume: bool = False
+    data: Path | None = None
+    """Folder with the data sets; None: the embedded first 1,000 test images."""
+    command: str = ""
+    """The command line that asked for the run, for its record."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """A run with every choice made."""
+
+    benchmark: str
+    title: str
+    protocol: str
+    """`full`, `cpu`, `custom`, or `instances` for a plain list."""
+    out: Path
+    variants: tuple[str, ...]
+    inputs: int
+    """Inputs of each network; for a plain list of instances the number of rows of the longest network."""
+    limits: Limits
+    device: Device
+    tool: str
+    seed: int
+    instances: int
+    """Jobs of the whole run."""
+
+
+class Reporter(Protocol):
+    """Is told what a run does; the only way in which the workflow speaks to people."""
+
+    def planned(self, plan: RunPlan) -> None:
+        """Everything is checked and nothing was touched yet."""
+
+    def step(self, text: str) -> None:
+        """A step begins that takes a moment, in a few words."""
+
+    def resumed(self, sets: Mapping[str, Mapping[ResultSet, int]]) -> None:
+        """The folder has these final results from earlier, by variant and set; called once, also with none."""
+
+    def decided(self, result: InstanceResult) -> None:
+        """One more input is decided and stored."""
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def planned(self, plan: RunPlan) -> None:
+        """Does nothing."""
+
+    def step(self, text: str) -> None:
+        """Does nothing."""
+
+    def resumed(self, sets: Mapping[str, Mapping[ResultSet, int]]) -> None:
+        """Does nothing."""
+
+    def decided(self, result: InstanceResult) -> None:
+        """Does nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunSummary:
+    """What a run left behind."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+    """The content of `summary.json`."""
+    report: Path
+    interrupted: bool
+    """Whether the run was stopped before every input was decided; it can be resumed."""
+
+    @property
+    def errors(self) -> int:
+        """Number of results with the verdict `error`."""
+        return sum(int(block["errors"]) for block in self.summary["variants"].values())
+
+    @property
+    def missing(self) -> int:
+        """Number of planned inputs without a result."""
+        return sum(int(block["missing"]) for block in self.summary["variants"].values())
+
+    @property
+    def conflicts(self) -> int:
+        """Number of soundness conflicts."""
+        return len(self.summary["conflicts"])
+
+

@@ -1,0 +1,176 @@
+"""From wishes to a plan: every choice made and every input checked before anything is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.analysis.summary import RunHeader
+from harness.config import BenchmarkSpec
+from harness.domain import Limits, UsageError
+from harness.files import sha256_bytes
+from harness.formats.onnx_file import load_model_bytes, open_session
+from harness.workflow.device import Machine, choose_device
+from harness.workflow.options import RunOptions, RunPlan
+
+DEFAULT_TOOL = "builtin"
+PROTOCOLS = ("full", "cpu")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckedNetwork:
+    """A network that fits its benchmark."""
+
+    variant: str
+    path: Path
+    model: bytes
+    """The ONNX model, uncompressed."""
+    sha256: str
+    """Of `model`, in hex."""
+    manifest: Mapping[str, Any] | None
+    """What the file beside the network says of it; None where there is none."""
+
+
+def resumed_options(options: RunOptions, header: RunHeader | None) -> RunOptions:
+    """Returns the options with every choice that was left open taken from the run that is resumed.
+
+    Args:
+        options: as asked for.
+        header: of the earlier run; None where there is none, then the options stay as they are.
+    """
+    if header is None:
+        return options
+    provenance = header.provenance
+    earlier: dict[str, Any] = {
+        "inputs": header.inputs,
+        "timeout_s": header.timeout_s,
+        "max_domains": header.max_domains,
+        "variants": header.variants,
+        "seed": header.seed,
+        "tool": header.tool or None,
+        "device": provenance.get("device"),
+    }
+    return replace(options, **{name: value for name, value in earlier.items() if getattr(options, name) is None})
+
+
+def plan_benchmark(spec: BenchmarkSpec, options: RunOptions, machine: Machine) -> RunPlan:
+    """Returns the plan of a benchmark's run: what is not asked for comes from the protocol that suits the device.
+
+    Raises:
+        UsageError: an option has a value that the benchmark or this machine does not allow.
+    """
+    device = choose_device(options.device or "auto", machine)
+    name = options.protocol or ("full" if device.name == "cuda" else "cpu")
+    if name not in PROTOCOLS:
+        raise UsageError(f"there is no protocol '{name}'; choose from {', '.join(PROTOCOLS)}")
+    protocol = spec.protocols.full if name == "full" else spec.protocols.cpu
+    inputs = protocol.inputs if options.inputs is None else options.inputs
+    if inputs < 1:
+        raise UsageError(f"--inputs {inputs}: at least one input is needed")
+    limits = make_limits(protocol.timeout_s if options.timeout_s is None else options.timeout_s, options.max_domains)
+    for known in PROTOCOLS:
+        size = spec.protocols.full if known == "full" else spec.protocols.cpu
+        if (inputs, limits.timeout_s, limits.max_domains) == (size.inputs, size.timeout_s, None):
+            name = known
+            break
+    else:
+        name = "custom"
+    variants = _variants(spec, options.variants)
+    return RunPlan(
+        benchmark=spec.name,
+        title=spec.title,
+        protocol=name,
+        out=options.out or Path("results") / f"{spec.name}-{name}",
+        variants=variants,
+        inputs=inputs,
+        limits=limits,
+        device=device,
+        tool=options.tool or DEFAULT_TOOL,
+        seed=spec.seed if options.seed is None else options.seed,
+        instances=inputs * len(variants),
+    )
+
+
+def make_limits(timeout_s: float, max_domains: int | None) -> Limits:
+    """Returns batch-mode limits.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+    try:
+        return Limits(timeout_s, "work", max_domains)
+    except ValueError as error:
+        raise UsageError(f"{error}; correct --timeout or --max-domains") from error
+
+
+def check_networks(spec: BenchmarkSpec, variants: tuple[str, ...]) -> list[CheckedNetwork]:
+    """Returns the networks of the variants, each read, run-ready and of the benchmark's shape.
+
+    Raises:
+        UsageError: a network is missing, does not fit the specification, or is not the one of its manifest.
+    """
+    missing = [name for name in variants if not spec.network_path(name).exists()]
+    if missing:
+        present = [name for name in spec.variant_names if spec.network_path(name).exists()]
+        remedy = f"run the others with --variants {','.join(present)}" if present else "train them first"
+        raise UsageError(f"{spec.network_path(missing[0])}: the network of '{missing[0]}' is missing; {remedy}")
+    return [_check_network(spec, name) for name in variants]
+
+
+def _check_network(spec: BenchmarkSpec, variant: str) -> CheckedNetwork:
+    path = spec.network_path(variant)
+    model = load_model_bytes(path)
+    session = open_session(path)
+    expected, found = spec.input_shape, session.input.shape
+    if found not in ((1, *expected), expected):
+        raise UsageError(
+            f"{path}: takes inputs of shape {_shape(found)}, but {spec.source} says {_shape(expected)}; "
+            "name another network there, or correct input_shape"
+        )
+    if session.output.size != spec.classes:
+        raise UsageError(
+            f"{path}: gives {session.output.size} outputs, but {spec.source} says {spec.classes} classes; "
+            "name another network there, or correct classes"
+        )
+    sha256 = sha256_bytes(model)
+    return CheckedNetwork(variant, path, model, sha256, _manifest(path, sha256))
+
+
+def manifest_path(network: Path) -> Path:
+    """Returns where a network's manifest would be: beside it, under its name with `.json`."""
+    return network.with_name(network.name.removesuffix(".gz").removesuffix(".onnx") + ".json")
+
+
+def _manifest(network: Path, sha256: str) -> Mapping[str, Any] | None:
+    path = manifest_path(network)
+    if not path.exists():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: not a readable manifest ({error}); restore it or move it away") from error
+    if not isinstance(manifest, dict):
+        raise UsageError(f"{path}: not a manifest; restore it or move it away")
+    stated = manifest.get("onnx_sha256")
+    if stated is not None and stated != sha256:
+        raise UsageError(
+            f"{network}: is not the network of its manifest {path.name} "
+            f"(SHA-256 {sha256[:12]}, stated {str(stated)[:12]}); restore the pair, or remove the manifest"
+        )
+    return manifest
+
+
+def _variants(spec: BenchmarkSpec, asked: tuple[str, ...] | None) -> tuple[str, ...]:
+    if asked is None:
+        return spec.variant_names
+    chosen = {spec.variant(name).name for name in asked}
+    if not chosen:
+        raise UsageError(f"--variants names none; choose from {', '.join(spec.variant_names)}")
+    return tuple(name for name in spec.variant_names if name in chosen)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,57 @@
+"""What a run was made with: versions, revision, hashes."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from harness.workflow.options import RunPlan
+from harness.workflow.plan import CheckedNetwork
+
+PACKAGES = ("lg-bench", "torch", "numpy", "onnx", "onnxruntime", "numba")
+GIT_TIMEOUT_S = 10.0
+
+
+def provenance(plan: RunPlan, networks: Sequence[CheckedNetwork], tool_identity: str, source: Path) -> dict[str, Any]:
+    """Returns what has to be known to tell two runs apart, as JSON values.
+
+    Args:
+        plan: the run.
+        networks: those it decides on.
+        tool_identity: hash of what determines the tool's answers.
+        source: folder of this program's code.
+    """
+    return {
+        "device": plan.device.name,
+        "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {name: package_version(name) for name in PACKAGES},
+        "git": git_revision(source),
+        "tool_identity": tool_identity,
+        "networks": {network.variant: network.sha256 for network in networks},
+    }
+
+
+def package_version(name: str) -> str | None:
+    """Returns the installed version of a package, with its local part (`+cpu`); None where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def git_revision(folder: Path) -> str | None:
+    """Returns the commit that a folder's code stands at, with `-dirty` where tracked files differ from it.
+
+    None where the folder is no checkout or git is not there, as in the container image.
+    """
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 and done.stdout.strip() else None
