@@ -1,0 +1,1 @@
+"""File formats: ONNX, VNN-LIB, instances.csv, results.csv, counterexamples, and the engine's line protocol."""

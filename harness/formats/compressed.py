@@ -1,0 +1,68 @@
+"""Files that may be gzipped: found under either name, read transparently, written with the same bytes every time."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+
+from harness.domain import UsageError
+from harness.files import write_atomically
+
+GZIP_MAGIC = b"\x1f\x8b"
+# Deflate, no flags, modification time 0, best compression, unknown system: nothing that differs between two runs.
+GZIP_HEADER = GZIP_MAGIC + bytes((8, 0, 0, 0, 0, 0, 2, 255))
+
+
+def locate(path: Path) -> Path | None:
+    """Returns the existing file that `path` names: itself, else the one with `.gz` added; None if there is neither."""
+    candidates = (path, path.with_name(path.name + ".gz"))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Returns the content of the file that `path` names, unzipped if its first bytes say so.
+
+    Args:
+        path: a file; where it is missing, the one with `.gz` added is read.
+
+    Raises:
+        UsageError: there is no such file, it cannot be read, or its gzip data is damaged.
+    """
+    found = locate(path)
+    if found is None:
+        raise UsageError(f"{path}: no such file, and no {path.name}.gz beside it; check the path")
+    try:
+        data = found.read_bytes()
+        return gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UsageError(f"{found}: damaged gzip data ({error}); fetch or make the file again") from error
+    except OSError as error:
+        raise UsageError(f"{found}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def read_text(path: Path) -> str:
+    """Returns the content of the file that `path` names as UTF-8 text, unzipped if it is gzipped; see `read_bytes`.
+
+    Raises:
+        UsageError: as `read_bytes`, or the content is not UTF-8.
+    """
+    data = read_bytes(path)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{path}:{line}: not a UTF-8 text file; check that it is the right one") from error
+
+
+def gzip_bytes(data: bytes) -> bytes:
+    """Returns `data` gzipped; the same data gives the same bytes wherever zlib is the same."""
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    body = deflate.compress(data) + deflate.flush()
+    return GZIP_HEADER + body + struct.pack("<II", zlib.crc32(data), len(data) & 0xFFFFFFFF)
+
+
+def write_gz(path: Path, data: bytes | str) -> None:
+    """Replaces `path` atomically by `data`, gzipped as `gzip_bytes` does."""
+    write_atomically(path, gzip_bytes(data.encode() if isinstance(data, str) else data))

@@ -1,0 +1,149 @@
+"""ONNX files: read as bytes, run on ONNX Runtime's CPU provider, one flat input to one flat output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from harness.domain import FloatArray, UsageError
+from harness.formats.compressed import read_bytes
+
+_ORT_TYPES: dict[str, np.dtype[np.floating[Any]]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(double)": np.dtype(np.float64),
+}
+_LOAD_ERRORS = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A network's input or output: its name, its shape with every free dimension read as 1, its floating type."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.floating[Any]]
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+InputInfo = TensorInfo
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OnnxSession:
+    """A network, loaded into ONNX Runtime, with exactly one input and one output."""
+
+    runtime: onnxruntime.InferenceSession
+    input: TensorInfo
+    output: TensorInfo
+
+
+def load_model_bytes(path: Path) -> bytes:
+    """Returns the bytes of an ONNX model, unzipped; all its weights are inside them.
+
+    Args:
+        path: `.onnx` or `.onnx.gz`; a missing `.onnx` is looked for with `.gz` added.
+
+    Raises:
+        UsageError: there is no such file, it is not an ONNX model, or it keeps weights in other files.
+    """
+    data = read_bytes(path)
+    try:
+        model = onnx.load_model_from_string(data)
+    except DecodeError as error:
+        raise UsageError(f"{path}: not an ONNX model; check that it is the right file") from error
+    if not model.graph.node and not model.graph.output:
+        raise UsageError(f"{path}: not an ONNX model (it has no graph); check that it is the right file")
+    for tensor in _tensors(model.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise UsageError(f"{path}: the weights '{tensor.name}' are in another file; save the model as one file")
+    return data
+
+
+def open_session(source: bytes | Path, threads: int = 1) -> OnnxSession:
+    """Returns a session on the CPU provider for a network with one floating-point input and one output.
+
+    Args:
+        source: a model's bytes, or a file that `load_model_bytes` reads.
+        threads: threads that one evaluation may use.
+
+    Raises:
+        UsageError: the model cannot be read or run, or has other inputs or outputs than one of each.
+    """
+    label = str(source) if isinstance(source, Path) else "the network"
+    data = load_model_bytes(source) if isinstance(source, Path) else source
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        runtime = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except _LOAD_ERRORS as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{label}: ONNX Runtime cannot load it ({reason}); check the model") from error
+    tensors = []
+    for kind, found in (("input", runtime.get_inputs()), ("output", runtime.get_outputs())):
+        if len(found) != 1:
+            names = ", ".join(tensor.name for tensor in found) or "none"
+            raise UsageError(f"{label}: needs exactly one {kind}, but has {len(found)} ({names}); export it with one")
+        tensors.append(_info(label, kind, found[0]))
+    return OnnxSession(runtime, tensors[0], tensors[1])
+
+
+def run_flat(session: OnnxSession, x: FloatArray) -> NDArray[np.floating[Any]]:
+    """Returns the network's output for one input, both flat in C order.
+
+    Args:
+        session: the network.
+        x: `(inputs,)`; cast to the network's type.
+
+    Returns:
+        `(outputs,)`, in the type of the network's output.
+
+    Raises:
+        ValueError: `x` is not a flat array of the network's input size.
+    """
+    info = session.input
+    if x.shape != (info.size,):
+        raise ValueError(f"the network takes {info.size} values, not an array of shape {x.shape}")
+    (y,) = session.runtime.run([session.output.name], {info.name: x.astype(info.dtype).reshape(info.shape)})
+    return np.asarray(y).ravel()
+
+
+def _info(label: str, kind: str, found: onnxruntime.NodeArg) -> TensorInfo:
+    dtype = _ORT_TYPES.get(found.type)
+    if dtype is None:
+        raise UsageError(f"{label}: its {kind} is a {found.type}; only float and double networks can be used")
+    shape = tuple(d if isinstance(d, int) and d > 0 else 1 for d in found.shape)
+    return TensorInfo(found.name, shape, dtype)
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yields every stored tensor of a graph and of the graphs inside it."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)

@@ -1,0 +1,169 @@
+"""Formulas over inputs and outputs to boxes with violation regions, the form that verifiers work on.
+
+The asserted formulas are brought into disjunctive normal form; conjunctions over the same box are gathered in one case.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from itertools import chain, product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.domain import InputBox, OutputPolytope, Property, PropertyCase
+from harness.formats.vnnlib_reader import AllOf, AnyOf, Atom, Formula, Statements
+
+MAX_CONJUNCTIONS = 100_000
+"""More are refused: the formula is a product of disjunctions that no verifier could work off."""
+
+Conjunction = tuple[Atom, ...]
+
+
+def normalise(statements: Statements) -> Property:
+    """Returns the property that `statements` describe.
+
+    Input bounds are the tightest that are asserted. A strict input bound `x < c` becomes `x <= c'` with c' the
+    next double below c. Without any output constraint every output violates. Constraints without variables are
+    decided; a conjunction that holds one that is false is dropped.
+
+    Raises:
+        UsageError: an input has no bound, a constraint is not a bound on one input or linear in the outputs, or
+            there are more than `MAX_CONJUNCTIONS` conjunctions.
+    """
+    # Plain asserts come first: they hold in every conjunction, and are nearly all of a property.
+    common, formulas = _split(statements.formulas)
+    box = _Bounds(statements, None)
+    shared = box.take(common)
+    cases: dict[bytes, tuple[_Bounds, list[OutputPolytope]]] = {}
+    if shared is not None:
+        for conjunction in _disjunctive(statements, formulas):
+            case = _Bounds(statements, box)
+            rows = case.take(conjunction)
+            if rows is not None:
+                _, polytopes = cases.setdefault(case.key(), (case, []))
+                polytopes.append(_polytope(statements, (*shared, *rows)))
+    return Property(
+        tuple(PropertyCase(bounds.checked_box(), tuple(polytopes)) for bounds, polytopes in cases.values()),
+        len(statements.inputs),
+        statements.outputs,
+    )
+
+
+class _Bounds:
+    """Input bounds under construction; starts unbounded, or from the bounds of `base`."""
+
+    def __init__(self, statements: Statements, base: _Bounds | None) -> None:
+        self.statements = statements
+        size = len(statements.inputs)
+        self.lower: list[float] = [-math.inf] * size if base is None else base.lower
+        self.upper: list[float] = [math.inf] * size if base is None else base.upper
+        self.own = base is None
+
+    def take(self, atoms: Iterable[Atom]) -> list[Atom] | None:
+        """Narrows the bounds by the atoms on inputs and returns those on outputs; None if an atom is false."""
+        rows = []
+        for atom in atoms:
+            if not atom.terms:
+                if atom.rhs < 0 or (atom.strict and atom.rhs == 0):
+                    return None
+            elif max(atom.terms) < 0:
+                rows.append(atom)
+            else:
+                self._narrow(atom)
+        return rows
+
+    def _narrow(self, atom: Atom) -> None:
+        if len(atom.terms) != 1:
+            message = "a constraint on an input together with other variables; bound each input by numbers"
+            raise self.statements.stream.error(atom.token, message)
+        if not self.own:
+            self.lower, self.upper, self.own = self.lower.copy(), self.upper.copy(), True
+        ((key, factor),) = atom.terms.items()
+        # Adding 0 turns the -0 of a quotient into 0.
+        bound = atom.rhs / factor + 0.0
+        if factor > 0:
+            bound = math.nextafter(bound, -math.inf) if atom.strict else bound
+            self.upper[key] = min(self.upper[key], bound)
+        else:
+            bound = math.nextafter(bound, math.inf) if atom.strict else bound
+            self.lower[key] = max(self.lower[key], bound)
+
+    def key(self) -> bytes:
+        """Returns equal bytes for equal bounds; no bytes for the bounds that all cases share."""
+        return np.array((self.lower, self.upper)).tobytes() if self.own else b""
+
+    def checked_box(self) -> InputBox:
+        """Returns the box.
+
+        Raises:
+            UsageError: an input is not bounded on both sides.
+        """
+        lower, upper = np.array(self.lower), np.array(self.upper)
+        for side, bounds in (("lower", lower), ("upper", upper)):
+            unbounded = np.flatnonzero(~np.isfinite(bounds))
+            if unbounded.size:
+                first = int(unbounded[0])
+                raise self.statements.stream.error(
+                    self.statements.inputs[first],
+                    f"X_{first} has no finite {side} bound ({unbounded.size} such inputs); assert one for each",
+                )
+        return InputBox(lower, upper)
+
+
+def _split(formulas: Iterable[Formula]) -> tuple[list[Atom], list[Formula]]:
+    """Returns the atoms that hold in every conjunction, and the disjunctions."""
+    atoms: list[Atom] = []
+    others: list[Formula] = []
+    for formula in formulas:
+        if isinstance(formula, Atom):
+            atoms.append(formula)
+        elif isinstance(formula, AnyOf) and len(formula.parts) > 1:
+            others.append(formula)
+        else:
+            inner_atoms, inner_others = _split(formula.parts)
+            atoms += inner_atoms
+            others += inner_others
+    return atoms, others
+
+
+def _disjunctive(statements: Statements, formulas: list[Formula]) -> Iterator[Conjunction]:
+    """Yields the conjunctions of the formulas' disjunctive normal form, in the order of the text."""
+    count = math.prod(map(_count, formulas))
+    if count > MAX_CONJUNCTIONS:
+        message = f"the disjunctions multiply to {count} cases, more than {MAX_CONJUNCTIONS}; split the property"
+        raise statements.stream.error(_first_token(formulas[0]), message)
+    return _conjunctions(AllOf(tuple(formulas)))
+
+
+def _conjunctions(formula: Formula) -> Iterator[Conjunction]:
+    if isinstance(formula, Atom):
+        yield (formula,)
+    elif isinstance(formula, AnyOf):
+        yield from chain.from_iterable(map(_conjunctions, formula.parts))
+    else:
+        atoms, others = _split(formula.parts)
+        for choice in product(*(list(_conjunctions(other)) for other in others)):
+            yield (*atoms, *chain.from_iterable(choice))
+
+
+def _count(formula: Formula) -> int:
+    if isinstance(formula, Atom):
+        return 1
+    counts = map(_count, formula.parts)
+    return math.prod(counts) if isinstance(formula, AllOf) else sum(counts)
+
+
+def _first_token(formula: Formula) -> int:
+    while not isinstance(formula, Atom):
+        formula = formula.parts[0]
+    return formula.token
+
+
+def _polytope(statements: Statements, rows: tuple[Atom, ...]) -> OutputPolytope:
+    coefficients: NDArray[np.float64] = np.zeros((len(rows), statements.outputs))
+    for row, atom in enumerate(rows):
+        for key, factor in atom.terms.items():
+            coefficients[row, -1 - key] = factor
+    return OutputPolytope(coefficients, np.array([a.rhs for a in rows]), np.array([a.strict for a in rows], np.bool_))

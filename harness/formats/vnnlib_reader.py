@@ -1,0 +1,260 @@
+"""VNN-LIB 1.0 statements to linear formulas: syntax, variables and numbers are checked here, meaning is not.
+
+A recursive-descent reader over the tokens; each `_name(index)` reads what starts at the token `index` and returns it
+with the index after it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
+
+from harness.formats.vnnlib_tokens import END, TokenStream
+
+MAX_DEPTH = 64
+
+_VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]*)")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+# Statements of SMT-LIB that some generators add and that say nothing about the property.
+_IGNORED = frozenset({"set-logic", "set-info", "set-option", "check-sat", "get-model", "exit"})
+
+
+class Atom(NamedTuple):
+    """`sum(terms[v] * v) <= rhs`, or `<` where it is strict; inputs X_i have the key i, outputs Y_j the key -1 - j."""
+
+    terms: Mapping[int, float]
+    rhs: float
+    strict: bool
+    token: int
+    """Where it stands, for errors."""
+
+
+class AllOf(NamedTuple):
+    """Holds where every part holds."""
+
+    parts: tuple[Formula, ...]
+
+
+class AnyOf(NamedTuple):
+    """Holds where at least one part holds."""
+
+    parts: tuple[Formula, ...]
+
+
+Formula: TypeAlias = Atom | AllOf | AnyOf
+
+
+class _Linear(NamedTuple):
+    terms: dict[int, float]
+    constant: float
+
+
+class Statements(NamedTuple):
+    """Everything that a property text says."""
+
+    stream: TokenStream
+    inputs: tuple[int, ...]
+    """Where each X_i is declared, by i; all from X_0 on are."""
+    outputs: int
+    """Number of outputs; Y_0 up to this are declared."""
+    formulas: tuple[Formula, ...]
+    """One for each assert: all of them hold on a violation."""
+
+
+def read_statements(text: str, source: str) -> Statements:
+    """Returns what a VNN-LIB 1.0 text declares and asserts.
+
+    Understood: `declare-const`, `declare-fun` without arguments, `assert`; `and`, `or`; `<=`, `>=`, `<`, `>`, `=`, `==`
+    with two sides; sums, differences and multiples of variables; numbers with and without exponent; comments.
+
+    Args:
+        text: the property.
+        source: what errors call it.
+
+    Raises:
+        UsageError: the text is not understood, with line and column.
+    """
+    return _Reader(TokenStream(text, source)).read()
+
+
+class _Reader:
+    def __init__(self, stream: TokenStream) -> None:
+        self.stream, self.tokens = stream, stream.tokens
+        self.keys: dict[str, int] = {}
+        self.declared: dict[str, dict[int, int]] = {"X": {}, "Y": {}}
+        self.formulas: list[Formula] = []
+
+    def read(self) -> Statements:
+        index = 0
+        while self.tokens[index] != END:
+            index = self._bound(index) or self._statement(index)
+        for name, where in self.declared.items():
+            missing = next((i for i in range(len(where)) if i not in where), None)
+            if missing is not None:
+                highest = max(where)
+                message = f"{name}_{highest} is declared, but {name}_{missing} is not; declare all from {name}_0 on"
+                raise self.stream.error(where[highest], message)
+        inputs = self.declared["X"]
+        return Statements(
+            self.stream, tuple(inputs[i] for i in range(len(inputs))), len(self.declared["Y"]), tuple(self.formulas)
+        )
+
+    def _bound(self, index: int) -> int:
+        """Takes an assert of the form `variable <= number` or `>=`; returns 0 for anything else.
+
+        Nearly all statements of an image property are such; this path makes them four times as fast.
+        """
+        _, head, _, operator, name, number, first, second = self.tokens[index : index + 8]
+        key = self.keys.get(name)
+        if key is None or head != "assert" or first != ")" or second != ")" or not _NUMBER.fullmatch(number):
+            return 0
+        value = float(number)
+        if operator == "<=":
+            atom = Atom({key: 1.0}, value, False, index + 2)
+        elif operator == ">=":
+            atom = Atom({key: -1.0}, -value, False, index + 2)
+        else:
+            return 0
+        if not math.isfinite(value) or self.tokens[index] != "(" or self.tokens[index + 2] != "(":
+            return 0
+        self.formulas.append(atom)
+        return index + 8
+
+    def _statement(self, index: int) -> int:
+        tokens, head = self.tokens, self.tokens[index + 1]
+        if tokens[index] != "(":
+            raise self.stream.error(index, f"'{tokens[index]}' where a statement should start; write '(assert ...)'")
+        if head == "assert":
+            formula, after = self._formula(index + 2, 1)
+            self.formulas.append(formula)
+            return self._close(after, index)
+        if head == "declare-const":
+            self._declare(index + 2, tokens[index + 3])
+            return self._close(index + 4, index)
+        if head == "declare-fun":
+            if tokens[index + 3] != "(" or tokens[index + 4] != ")":
+                raise self.stream.error(index + 2, "a function with arguments; declare constants only")
+            self._declare(index + 2, tokens[index + 5])
+            return self._close(index + 6, index)
+        if head in _IGNORED:
+            return self._skip(index)
+        if head in ("vnnlib-version", "declare-network"):
+            raise self.stream.error(index, "VNN-LIB 2.0, but this reader takes 1.0; give the property's 1.0 file")
+        raise self.stream.error(index, f"'{head}' is not a VNN-LIB 1.0 statement; use declare-const and assert")
+
+    def _declare(self, index: int, sort: str) -> None:
+        word = self.tokens[index]
+        variable = _VARIABLE.fullmatch(word)
+        if variable is None:
+            raise self.stream.error(index, f"'{word}' cannot be declared; inputs are X_0, X_1, ..., outputs Y_0, ...")
+        if sort != "Real":
+            raise self.stream.error(index, f"{word} is declared '{sort}'; only Real variables are supported")
+        if word in self.keys:
+            raise self.stream.error(index, f"{word} is declared twice; remove one declaration")
+        name, number = variable.group(1), int(variable.group(2))
+        self.declared[name][number] = index
+        self.keys[word] = number if name == "X" else -1 - number
+
+    def _formula(self, index: int, depth: int) -> tuple[Formula, int]:
+        tokens = self.tokens
+        head = tokens[index + 1]
+        if tokens[index] != "(":
+            raise self.stream.error(index, f"'{tokens[index]}' where a constraint should start; write '(<= ...)'")
+        if head in ("<=", ">=", "<", ">", "=", "=="):
+            left, after = self._term(index + 2, depth)
+            right, after = self._term(after, depth)
+            return self._compare(head, left, right, index), self._close(after, index)
+        if head not in ("and", "or"):
+            raise self.stream.error(index + 1, f"'{head}' is not supported; use and, or, <=, >=, <, > or =")
+        self._check_depth(index, depth)
+        parts: list[Formula] = []
+        after = index + 2
+        while tokens[after] not in (")", END):
+            part, after = self._formula(after, depth + 1)
+            parts.append(part)
+        if not parts:
+            raise self.stream.error(index, f"an empty '{head}'; put constraints into it or remove it")
+        return (AllOf if head == "and" else AnyOf)(tuple(parts)), self._close(after, index)
+
+    def _compare(self, operator: str, left: _Linear, right: _Linear, token: int) -> Formula:
+        if operator in ("=", "=="):
+            return AllOf((self._compare("<=", left, right, token), self._compare(">=", left, right, token)))
+        if operator in (">=", ">"):
+            left, right = right, left
+        terms, rhs = _added(left, right, -1.0).terms, right.constant - left.constant
+        if not (math.isfinite(rhs) and all(map(math.isfinite, terms.values()))):
+            raise self.stream.error(token, "the constraint's numbers overflow; use smaller ones")
+        return Atom({key: factor for key, factor in terms.items() if factor}, rhs, operator in ("<", ">"), token)
+
+    def _term(self, index: int, depth: int) -> tuple[_Linear, int]:
+        word = self.tokens[index]
+        key = self.keys.get(word)
+        if key is not None:
+            return _Linear({key: 1.0}, 0.0), index + 1
+        if word == "(":
+            return self._operation(index, depth)
+        if _NUMBER.fullmatch(word):
+            value = float(word)
+            if math.isfinite(value):
+                return _Linear({}, value), index + 1
+            raise self.stream.error(index, f"{word} is beyond the range of a double; write a smaller number")
+        if word in (")", END):
+            raise self.stream.error(index, "a side of the constraint is missing; write '(<= left right)'")
+        if _VARIABLE.fullmatch(word):
+            raise self.stream.error(index, f"{word} is used but not declared before; declare it or correct its index")
+        raise self.stream.error(index, f"'{word}' is neither a variable (X_i, Y_j) nor a finite number; correct it")
+
+    def _operation(self, index: int, depth: int) -> tuple[_Linear, int]:
+        operator = self.tokens[index + 1]
+        if operator not in ("+", "-", "*"):
+            raise self.stream.error(index + 1, f"'{operator}' is not supported in a term; use +, - and * by a constant")
+        self._check_depth(index, depth)
+        result, after = self._term(index + 2, depth + 1)
+        if operator == "-" and self.tokens[after] == ")":
+            return _scaled(result, -1.0), after + 1
+        while self.tokens[after] not in (")", END):
+            start = after
+            other, after = self._term(after, depth + 1)
+            if operator == "*":
+                if result.terms and other.terms:
+                    raise self.stream.error(start, "a product of variables; only linear constraints are supported")
+                result = _scaled(other, result.constant) if other.terms else _scaled(result, other.constant)
+            else:
+                result = _added(result, other, 1.0 if operator == "+" else -1.0)
+        return result, self._close(after, index)
+
+    def _close(self, index: int, start: int) -> int:
+        word = self.tokens[index]
+        if word == ")":
+            return index + 1
+        if word == END:
+            raise self.stream.error(start, "the text ends inside what starts here; a ')' is missing")
+        raise self.stream.error(index, f"'{word}' where ')' should stand; there is one part too many")
+
+    def _skip(self, start: int) -> int:
+        index, depth = start, 0
+        while True:
+            word = self.tokens[index]
+            depth += (word == "(") - (word == ")")
+            index += 1
+            if depth == 0:
+                return index
+            if word == END:
+                raise self.stream.error(start, "the text ends inside what starts here; a ')' is missing")
+
+    def _check_depth(self, index: int, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise self.stream.error(index, f"brackets are nested more than {MAX_DEPTH} deep; flatten the formula")
+
+
+def _scaled(linear: _Linear, factor: float) -> _Linear:
+    return _Linear({key: factor * value for key, value in linear.terms.items()}, factor * linear.constant)
+
+
+def _added(left: _Linear, right: _Linear, sign: float) -> _Linear:
+    terms = dict(left.terms)
+    for key, factor in right.terms.items():
+        terms[key] = terms.get(key, 0.0) + sign * factor
+    return _Linear(terms, left.constant + sign * right.constant)
