@@ -230,6 +230,10 @@ class Job:
     index: int
     """Position of the test input in its data set, or of the row in instances.csv."""
     limits: Limits
+    network_sha256: str = ""
+    """SHA-256 (hex) of the network's uncompressed bytes, as they went into the key; empty where no file was hashed."""
+    property_sha256: str = ""
+    """The same of the property."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

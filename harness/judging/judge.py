@@ -1,0 +1,169 @@
+"""The judge: a tool's answer in, the result that counts out."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, NamedTuple, TypeVar
+
+from harness.domain import (
+    Counterexample,
+    InstanceResult,
+    Job,
+    LgBenchError,
+    Limits,
+    Property,
+    ToolAnswer,
+    Verdict,
+    WitnessCheck,
+    WitnessVerdict,
+)
+from harness.files import sha256_bytes
+from harness.formats.onnx_file import OnnxSession, load_model_bytes, open_session
+from harness.formats.vnnlib import read_property
+from harness.judging.replay import Replay, Rules, replay_with_outputs
+
+_MESSAGE_LENGTH = 500
+
+
+class Judgement(NamedTuple):
+    """The verdict that counts, and why it is not the tool's."""
+
+    verdict: Verdict
+    message: str
+
+
+def judgement(said: Verdict, late: bool, witness: WitnessCheck | None) -> Judgement:
+    """Returns the verdict that counts; the message is empty where it is the tool's own.
+
+    =========  =====  =======================  ==========
+    said       late   replay                   counts as
+    =========  =====  =======================  ==========
+    error      any    any                      error
+    timeout    any    any                      timeout
+    others     yes    any                      timeout
+    unknown    no     any                      unknown
+    unsat      no     any                      unsat
+    sat        no     correct                  sat
+    sat        no     correct up to tolerance  unknown
+    sat        no     anything else, none      error
+    =========  =====  =======================  ==========
+
+    Args:
+        said: the tool's own word.
+        late: whether the answer came after its limit (VNN-COMP 2026: a late answer is a timeout, not a wrong answer).
+        witness: the replay of the counterexample, where sat was said.
+    """
+    if said in (Verdict.ERROR, Verdict.TIMEOUT):
+        return Judgement(said, "")
+    if late:
+        return Judgement(Verdict.TIMEOUT, f"{said.value}, but after the time limit")
+    if said is not Verdict.SAT:
+        return Judgement(said, "")
+    check = witness or WitnessCheck(WitnessVerdict.NO_CE, "the counterexample was not replayed")
+    if check.verdict is WitnessVerdict.CORRECT:
+        return Judgement(Verdict.SAT, "")
+    reason = f"{check.verdict.value}: {check.message}" if check.message else check.verdict.value
+    if check.verdict is WitnessVerdict.CORRECT_UP_TO_TOLERANCE:
+        return Judgement(Verdict.UNKNOWN, f"sat is not proved by a counterexample on tolerance ({reason})")
+    return Judgement(Verdict.ERROR, f"sat with a wrong counterexample ({reason})")
+
+
+def is_late(limits: Limits, wall_s: float, work_s: float) -> bool:
+    """Returns whether an answer came after its limit, on the clock that the limits name."""
+    return (wall_s if limits.timeout_on == "wall" else work_s) > limits.timeout_s
+
+
+class Judge:
+    """Judges answers; keeps the last networks and properties loaded, so that a replay costs one evaluation."""
+
+    def __init__(self, rules: Rules = Rules.Y2026, networks: int = 4, properties: int = 64) -> None:
+        """Makes a judge.
+
+        Args:
+            rules: the rules of the replay.
+            networks: sessions kept loaded.
+            properties: properties kept loaded.
+        """
+        self._rules = rules
+        self._sessions: _Recent[OnnxSession] = _Recent(networks)
+        self._properties: _Recent[Property] = _Recent(properties)
+
+    def judge(self, job: Job, answer: ToolAnswer) -> InstanceResult:
+        """Returns the judged result of an answer; see `judgement`.
+
+        The tool's word is kept beside it. Where a counterexample could be run, the result has it with the outputs
+        that ONNX Runtime gave. Times that are no times (negative, infinite, not a number) are stored as 0.
+        """
+        wall_s, work_s = _seconds(answer.wall_s), _seconds(answer.work_s)
+        replayed = self.replay(job, answer.counterexample) if answer.verdict is Verdict.SAT else None
+        witness = None if replayed is None else replayed.check
+        verdict, why = judgement(answer.verdict, is_late(job.limits, wall_s, work_s), witness)
+        return InstanceResult(
+            job,
+            verdict,
+            answer.verdict,
+            answer.stage,
+            wall_s,
+            work_s,
+            witness,
+            answer.counterexample if replayed is None else replayed.counterexample or answer.counterexample,
+            one_line("; ".join(part for part in (why, answer.message) if part)),
+            answer.record,
+        )
+
+    def replay(self, job: Job, counterexample: Counterexample | None) -> Replay:
+        """Returns the replay of a counterexample on a job's network and property; never raises for bad input.
+
+        A network or property that cannot be read, or is no longer the file that was planned, is `unsupported`.
+        """
+        try:
+            return replay_with_outputs(self._session(job), self._property(job), counterexample, self._rules)
+        except LgBenchError as error:
+            return Replay(WitnessCheck(WitnessVerdict.UNSUPPORTED, one_line(str(error))), None)
+
+    def _session(self, job: Job) -> OnnxSession:
+        path = job.instance.network
+
+        def load() -> OnnxSession:
+            data = load_model_bytes(path)
+            if job.network_sha256 and sha256_bytes(data) != job.network_sha256:
+                raise LgBenchError(f"{path}: changed since the run was planned")
+            return open_session(data)
+
+        return self._sessions.get((path, job.network_sha256), load)
+
+    def _property(self, job: Job) -> Property:
+        path = job.instance.property
+        return self._properties.get((path, job.property_sha256), lambda: read_property(path))
+
+
+def one_line(text: str) -> str:
+    """Returns `text` as one line of bounded length."""
+    line = " ".join(text.split())
+    return line if len(line) <= _MESSAGE_LENGTH else line[: _MESSAGE_LENGTH - 3] + "..."
+
+
+def _seconds(value: float) -> float:
+    return float(value) if math.isfinite(value) and value >= 0 else 0.0
+
+
+_T = TypeVar("_T")
+
+
+class _Recent(Generic[_T]):
+    """The most recently used values, at most `size` of them."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: OrderedDict[Hashable, _T] = OrderedDict()
+
+    def get(self, key: Hashable, load: Callable[[], _T]) -> _T:
+        if key in self._values:
+            self._values.move_to_end(key)
+        else:
+            self._values[key] = load()
+            while len(self._values) > self._size:
+                self._values.popitem(last=False)
+        return self._values[key]

@@ -1,0 +1,75 @@
+"""The files that are written from a store for others to read: counterexamples and results.csv, as VNN-COMP has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from harness.domain import Counterexample, Job, Verdict
+from harness.files import write_atomically
+from harness.formats.counterexample import format_counterexample
+from harness.formats.results_csv import ResultRow, write_results
+from harness.run.store import Store
+from harness.run.stored import StoredResult
+
+
+def counterexample_name(network_name: str, property_name: str) -> str:
+    """Returns `<onnx stem>_<property stem>.counterexample`, where the competition's scorer looks for it.
+
+    Args:
+        network_name: column 1 of instances.csv.
+        property_name: column 2 of instances.csv.
+    """
+    return f"{_stem(network_name, '.onnx')}_{_stem(property_name, '.vnnlib')}.counterexample"
+
+
+def write_counterexample(folder: Path, network_name: str, property_name: str, counterexample: Counterexample) -> Path:
+    """Writes one counterexample as VNN-COMP text, atomically; a file that says the same already stays untouched.
+
+    Returns:
+        The file's path.
+    """
+    path = folder / counterexample_name(network_name, property_name)
+    text = format_counterexample(counterexample)
+    if not (path.is_file() and path.read_text(encoding="ascii", errors="replace") == text):
+        write_atomically(path, text)
+    return path
+
+
+def write_counterexamples(store: Store, rows: Iterable[StoredResult], folder: Path) -> list[Path]:
+    """Writes the counterexample of every row that is judged sat; returns the files in the rows' order.
+
+    Each was replayed as `correct`, and its outputs are those of ONNX Runtime.
+    """
+    written = []
+    for row in rows:
+        counterexample = store.counterexample(row.key) if row.verdict is Verdict.SAT else None
+        if counterexample is not None:
+            written.append(write_counterexample(folder, row.network_name, row.property_name, counterexample))
+    return written
+
+
+def write_results_csv(path: Path, category: str, jobs: Sequence[Job], rows: Iterable[StoredResult]) -> None:
+    """Replaces results.csv by the judged results of `jobs`, in their order, which is that of instances.csv.
+
+    The run time is `work_s` where limits are on work and `wall_s` where they are on wall time; nothing is prepared.
+    Jobs without a result (an interrupted run) have no row.
+
+    Args:
+        path: the file.
+        category: the benchmark's name.
+        jobs: all planned jobs.
+        rows: results; those of other jobs are ignored.
+    """
+    results = {(row.key, row.variant, row.index): row for row in rows}
+    found = [results.get((job.key, job.variant, job.index)) for job in jobs]
+    write_results(path, [_csv_row(category, row) for row in found if row is not None])
+
+
+def _csv_row(category: str, row: StoredResult) -> ResultRow:
+    seconds = row.wall_s if row.timeout_on == "wall" else row.work_s
+    return ResultRow(category, row.network_name, row.property_name, 0.0, row.verdict, seconds)
+
+
+def _stem(name: str, suffix: str) -> str:
+    return PurePosixPath(name).name.removesuffix(".gz").removesuffix(suffix)

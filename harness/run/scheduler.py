@@ -1,0 +1,138 @@
+"""The scheduler: jobs in, judged and stored results out, whatever the tool does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+
+from harness.domain import InstanceResult, Job, Limits, ToolAnswer, Verdict
+from harness.judging.judge import Judge, one_line
+from harness.run.store import Store
+from harness.tools.contract import Answered, Tool
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How a call of `run_jobs` ended; each job counts once."""
+
+    done: int
+    """Results stored by this call, errors among them."""
+    skipped_finished: int
+    """Jobs that had a final result before."""
+    errors: int
+    """Results of this call whose verdict is `error`; a resumed run tries them again."""
+    interrupted: bool
+    """Whether jobs were left undecided because somebody asked to stop."""
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    tool: Tool,
+    judge: Judge,
+    store: Store,
+    on_result: Callable[[InstanceResult], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> RunOutcome:
+    """Decides every job that has no final result yet; each answer is judged and stored before the next is awaited.
+
+    A tool that raises, answers for jobs it was not given, answers twice or not at all costs those jobs an `error`, never
+    the run. On KeyboardInterrupt, or when `should_stop` says so after an answer, the tool's processes are ended and
+    everything decided so far is in the store.
+
+    Args:
+        jobs: jobs of any networks and limits. Jobs of one key are decided once, and each gets its row.
+        tool: decides; a batched tool gets all jobs of one network and one set of limits at once, another one by one.
+        judge: turns answers into results.
+        store: keeps them; final results in it are not decided again.
+        on_result: told of each stored result, in the order of storing.
+        should_stop: asked before each batch and after each stored result.
+
+    Raises:
+        UsageError: the store cannot be written.
+    """
+    finished = store.finished_keys()
+    waiting: dict[str, list[Job]] = {}
+    skipped = 0
+    for job in jobs:
+        if job.key in finished:
+            store.adopt(job)
+            skipped += 1
+        else:
+            waiting.setdefault(job.key, []).append(job)
+    done = errors = 0
+    try:
+        for result in _decided(_batches([same[0] for same in waiting.values()], tool.batched), tool, judge):
+            for job in waiting.pop(result.job.key):
+                own = replace(result, job=job)
+                store.add(own, tool=tool.name)
+                done += 1
+                errors += own.verdict is Verdict.ERROR
+                if on_result is not None:
+                    on_result(own)
+            if waiting and should_stop is not None and should_stop():
+                break
+    except KeyboardInterrupt:
+        logger.warning("interrupted with %d jobs open", len(waiting))
+    return RunOutcome(done, skipped, errors, interrupted=bool(waiting))
+
+
+def _batches(jobs: Sequence[Job], batched: bool) -> list[list[Job]]:
+    """Returns the jobs as the tool takes them, in the order of first appearance."""
+    if not batched:
+        return [[job] for job in jobs]
+    groups: dict[tuple[Path, str, Limits], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((job.instance.network, job.network_sha256, job.limits), []).append(job)
+    return list(groups.values())
+
+
+def _decided(batches: Sequence[Sequence[Job]], tool: Tool, judge: Judge) -> Iterator[InstanceResult]:
+    for batch in batches:
+        with closing(_answers(batch, tool)) as answers:
+            for job, answer in answers:
+                yield _judged(job, answer, judge)
+
+
+def _answers(batch: Sequence[Job], tool: Tool) -> Iterator[Answered]:
+    """Yields exactly one answer for each job of a batch, however the tool behaves."""
+    missing = {job.key: job for job in batch}
+    began = monotonic()
+    reason = "the tool ended without an answer"
+    try:
+        answers = iter(tool.decide(batch))
+        try:
+            for given, answer in answers:
+                job = missing.pop(given.key, None)
+                if job is None:
+                    logger.warning("%s answered for a job that it was not asked, or twice: %s", tool.name, given.key)
+                else:
+                    yield Answered(job, answer)
+        finally:
+            _close(answers)
+    except Exception as error:
+        logger.exception("%s failed", tool.name)
+        reason = f"the tool failed: {type(error).__name__}: {error}"
+    for job in missing.values():
+        spent = monotonic() - began
+        yield Answered(job, ToolAnswer(Verdict.ERROR, spent, spent, message=reason))
+
+
+def _close(answers: Iterator[Answered]) -> None:
+    close = getattr(answers, "close", None)
+    if close is not None:
+        close()
+
+
+def _judged(job: Job, answer: ToolAnswer, judge: Judge) -> InstanceResult:
+    try:
+        return judge.judge(job, answer)
+    except Exception as error:
+        logger.exception("the answer for %s cannot be judged", job.key)
+        message = one_line(f"the answer cannot be judged: {type(error).__name__}: {error}")
+        return InstanceResult(job, Verdict.ERROR, None, None, 0.0, 0.0, message=message)

@@ -1,0 +1,198 @@
+"""The results of one run in one SQLite file: a row for each judged result, one transaction each.
+
+A process killed at any moment leaves every result that `Store.add` returned from, and a file that opens again. The
+columns are described in docs/results-schema.md, and a test compares that page with the table made here.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from harness.domain import Counterexample, EngineRecord, InstanceResult, Job, UsageError
+from harness.formats.engine_protocol import decode_record
+from harness.run import schema
+from harness.run.meta import Meta
+from harness.run.stored import StoredResult, row_to_result
+
+
+class Store:
+    """An open results file; use it as a context manager, from one thread.
+
+    Several processes may read while one writes; that only one writes is what `harness.run.lock.run_lock` is for.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._db = connection
+        self.meta = Meta(connection)
+        """The run's header: a mutable mapping of JSON values, each set in a transaction of its own."""
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = False) -> Self:
+        """Returns the store in the file `path`.
+
+        Args:
+            path: the SQLite file.
+            create: make the file, and its folder, where it is missing.
+
+        Raises:
+            UsageError: missing without `create`, not a results store, damaged, of a newer version, or not accessible.
+        """
+        if not create and not path.is_file():
+            raise UsageError(f"{path}: no results there; start a run with that folder first, or check the path")
+        with _readable(path):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UsageError(f"{path.parent}: cannot be made ({error.strerror}); choose another --out") from error
+            connection = sqlite3.connect(path, timeout=30.0)
+            try:
+                _prepare(path, connection, create)
+            except BaseException:
+                connection.close()
+                raise
+        return cls(path, connection)
+
+    def close(self) -> None:
+        """Closes the file; results stay."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def add(self, result: InstanceResult, *, tool: str, finished_at: datetime | None = None) -> bool:
+        """Stores a result durably before it returns; a final result is never replaced.
+
+        Args:
+            result: with verdict `error` it may be replaced later by another result of the same job.
+            tool: name of the tool of the run.
+            finished_at: when the result was known; None: now.
+
+        Returns:
+            Whether the result was stored; False where a final one of the same job, variant and index stood already.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
+        row = schema.result_columns(result, tool, finished_at or datetime.now(UTC))
+        with _readable(self._path), self._db:
+            return self._db.execute(schema.INSERT, row).rowcount > 0
+
+    def adopt(self, job: Job) -> bool:
+        """Gives a job the final result that its key has already under another variant or index.
+
+        Two rows of a list may name the same network and property (VNN-COMP lists do); they are decided once.
+
+        Returns:
+            Whether the job has a final result now.
+        """
+        row = schema.job_columns(job)
+        with _readable(self._path), self._db:
+            return bool(
+                self._db.execute(schema.IS_FINAL, row).fetchone() or self._db.execute(schema.ADOPT, row).rowcount > 0
+            )
+
+    def finished_keys(self) -> frozenset[str]:
+        """Returns the keys of all jobs with a final result: every verdict but `error`.
+
+        An error says that something broke, not what is true of the instance, so a resumed run tries it again.
+        """
+        with _readable(self._path):
+            return frozenset(key for (key,) in self._db.execute(schema.FINAL_KEYS))
+
+    def rows(self, keys: Collection[str] | None = None) -> list[StoredResult]:
+        """Returns the stored results, ordered by variant, index and key, without their heavy values.
+
+        Args:
+            keys: only results of these jobs. A run resumed with other limits or another tool leaves results under
+                old keys in the store, so whoever aggregates a run passes the keys it planned. None: all.
+        """
+        wanted = None if keys is None else frozenset(keys)
+        with _readable(self._path):
+            found = [row_to_result(row) for row in self._db.execute(schema.ROWS)]
+        return found if wanted is None else [row for row in found if row.key in wanted]
+
+    def counterexample(self, key: str) -> Counterexample | None:
+        """Returns the counterexample of a job as it was judged; None where there is none."""
+        with _readable(self._path):
+            row = self._db.execute(schema.COUNTEREXAMPLE, (key,)).fetchone()
+        if row is None:
+            return None
+        x = np.frombuffer(row[0], np.dtype(row[1]))
+        return Counterexample(x, None if row[2] is None else np.frombuffer(row[2], np.dtype(row[3])))
+
+    def record(self, key: str) -> EngineRecord | None:
+        """Returns what our engine kept of a job, with root margins and masks; None where it said nothing."""
+        with _readable(self._path):
+            row = self._db.execute(schema.RECORD, (key,)).fetchone()
+        if row is None:
+            return None
+        margins, domains, entered, neurons, nonlinear, masks = row
+        return decode_record(
+            {
+                "root_margins": None if margins is None else json.loads(margins),
+                "domains": domains,
+                "entered_bab": entered,
+                "neurons": neurons,
+                "unstable_nonlinear": nonlinear or 0,
+                "unstable": None if masks is None else json.loads(masks),
+            }
+        )
+
+
+def _prepare(path: Path, connection: sqlite3.Connection, create: bool) -> None:
+    """Checks the schema of an existing store, or makes it in one transaction."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables and create:
+        # Write-ahead logging lets `show` and `report` read while the run writes. With synchronous=NORMAL a killed
+        # process loses nothing; a power cut may lose the last results, never the file.
+        connection.execute("PRAGMA journal_mode = WAL")
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(schema.CREATE_META)
+            connection.execute(schema.CREATE_RESULTS)
+            connection.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(schema.SCHEMA_VERSION),))
+        tables = {"meta", "results"}
+    connection.execute("PRAGMA synchronous = NORMAL")
+    if not {"meta", "results"} <= tables:
+        raise UsageError(f"{path}: not a results store of this program; choose another --out or move the file away")
+    (version,) = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone() or ("0",)
+    if int(version) != schema.SCHEMA_VERSION:
+        raise UsageError(
+            f"{path}: written with schema {version}, this program reads schema {schema.SCHEMA_VERSION}; "
+            f"use the version of lg-bench that made it, or choose another --out"
+        )
+    (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if state != "ok":
+        raise sqlite3.DatabaseError(state)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what SQLite says of a broken or inaccessible file into one clear line."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:
+        raise
+    except sqlite3.OperationalError as error:
+        raise UsageError(
+            f"{path}: the results cannot be read or written ({error}); check permissions and free space"
+        ) from error
+    except (sqlite3.DatabaseError, ValueError) as error:
+        raise UsageError(
+            f"{path}: the results file is damaged ({error}); move it away and run again, or restore a copy"
+        ) from error

@@ -1,0 +1,208 @@
+"""A child process that talks in lines: in a session of its own, never outliving its parent, ended as a whole group."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from queue import Empty, Full, Queue
+from time import monotonic
+from types import TracebackType
+from typing import IO, NamedTuple, Self
+
+from harness.domain import LgBenchError
+
+_LEASH = Path(__file__).with_name("leash.py")
+_LOG_TAIL = 4096
+_WAITING_LINES = 10_000
+
+MAX_LINE = 256 * 2**20
+"""Characters of the longest line that is read; a child that writes a longer one is broken."""
+
+
+class ChildEndedError(LgBenchError):
+    """The child will write nothing more; the message says how it ended, in one line."""
+
+
+class Line(NamedTuple):
+    """A line that the child wrote, and when it came."""
+
+    text: str
+    at: float
+    """On the clock of `time.monotonic`, when the line was read from the pipe, however late it is asked for."""
+
+
+class LineProcess:
+    """A running child with lines in and lines out; a context manager that ends it.
+
+    Standard error is appended to a log file. The child and everything it starts form a process group of their own, so
+    that a Ctrl-C in the terminal reaches only the parent, and `end` reaches all of them. When the parent dies, whatever
+    the cause, the kernel kills the child (Linux; the thread that started it counts as the parent, so start it from one
+    that lives as long as the child is wanted); its own children have to notice the closed pipes.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log_path: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        """Starts the child.
+
+        Args:
+            command: program and arguments; no shell is involved.
+            log_path: file that standard error is appended to; its folder is made.
+            settings: environment variables set for the child in addition to those inherited.
+            cwd: working directory of the child; None: this process's.
+
+        Raises:
+            OSError: the log cannot be opened, or no process can be started.
+        """
+        leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
+        leash += [f"{name}={value}" for name, value in (settings or {}).items()]
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        self._log_path = log_path
+        with log_path.open("ab") as log:
+            self._log_start = log.tell()
+            self._process = subprocess.Popen(
+                [*leash, "--", *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=cwd,
+                start_new_session=True,
+                encoding="utf-8",
+                errors="replace",
+            )
+        self._lines: Queue[Line | None] = Queue(_WAITING_LINES)
+        self._ending = threading.Event()
+        self._reader = threading.Thread(target=self._read, name="lines of a child", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """The child's process id, which is also that of its group."""
+        return self._process.pid
+
+    def send(self, line: str) -> None:
+        """Hands a line to the child without waiting for it to be read; a child that is gone is noticed when reading."""
+        # A thread, because a child that does not read would block the parent once the pipe is full.
+        threading.Thread(target=_write, args=(self._pipe(self._process.stdin), line), daemon=True).start()
+
+    def next_line(self, timeout_s: float) -> Line | None:
+        """Returns the child's next line, without its line end; None when none came within `timeout_s` seconds.
+
+        Raises:
+            ChildEndedError: the child closed its output, or wrote a line longer than `MAX_LINE`.
+        """
+        try:
+            line = self._lines.get(timeout=max(timeout_s, 0.0))
+        except Empty:
+            return None
+        if line is None:
+            self._lines.put(None)
+            raise ChildEndedError(self._obituary())
+        return line
+
+    def end(self, grace_s: float = 2.0) -> int:
+        """Ends the child and its whole group: TERM, `grace_s` seconds later KILL; returns its exit status.
+
+        A status below 0 is the negative number of the signal that ended it. Calling it again does nothing.
+        """
+        self._ending.set()
+        if self._process.poll() is None:
+            self._signal(signal.SIGTERM)
+            try:
+                self._process.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                pass
+        # Also when the child is gone already: what it started may live on in its group.
+        self._signal(signal.SIGKILL)
+        status = self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            _close(self._pipe(pipe))
+        return status
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def _read(self) -> None:
+        stdout = self._pipe(self._process.stdout)
+        while text := stdout.readline(MAX_LINE):
+            if not text.endswith("\n") or not self._put(Line(text[:-1], monotonic())):
+                break
+        self._put(None)
+
+    def _put(self, line: Line | None) -> bool:
+        """Queues a line, waiting while the reader is behind; returns False once the child is being ended."""
+        while True:
+            try:
+                self._lines.put(line, timeout=0.1)
+            except Full:
+                if self._ending.is_set():
+                    return False
+            else:
+                return True
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self._process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+    def _obituary(self) -> str:
+        """Returns how the child ended and the last line of its log."""
+        try:
+            status = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return "it closed its output but did not exit"
+        how = f"exit status {status}" if status >= 0 else f"killed by {_signal_name(-status)}"
+        last = self._last_log_line()
+        return f"{how}: {last}" if last else how
+
+    def _last_log_line(self) -> str:
+        with self._log_path.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(self._log_start, size - _LOG_TAIL))
+            lines = log.read().decode("utf-8", "replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    @staticmethod
+    def _pipe(stream: IO[str] | None) -> IO[str]:
+        if stream is None:
+            raise RuntimeError("the child was started without this pipe")
+        return stream
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _write(stream: IO[str], text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError):
+        pass
+
+
+def _close(stream: IO[str]) -> None:
+    try:
+        stream.close()
+    except OSError:
+        pass
