@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness.domain import ResultSet, Stage, UsageError, Verdict
 from harness.domain import result_set as classify
+from harness.run.stored import StoredResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,37 @@ def by_variant(rows: Iterable[ResultRow]) -> dict[str, dict[int, ResultRow]]:
             raise ValueError(f"input {row.index} of '{row.variant}' has two results")
         of_variant[row.index] = row
     return table
+
+
+def rows_from_store(results: Iterable[StoredResult]) -> list[ResultRow]:
+    """Returns one row for each variant and input, ordered by variant and index.
+
+    Where an input has results under several job keys (a run resumed with other limits), the one finished last holds;
+    pass `Store.rows(keys)` with the planned keys to choose otherwise.
+    """
+    latest: dict[tuple[str, int], StoredResult] = {}
+    for result in results:
+        place = (result.variant, result.index)
+        if place not in latest or latest[place].finished_at <= result.finished_at:
+            latest[place] = result
+    return [_row_from_result(latest[place]) for place in sorted(latest)]
+
+
+def _row_from_result(result: StoredResult) -> ResultRow:
+    return ResultRow(
+        result.variant,
+        result.index,
+        result.verdict,
+        result.stage,
+        result.wall_s,
+        result.work_s,
+        result.domains,
+        result.entered_bab,
+        result.neurons,
+        result.unstable,
+        result.unstable_nonlinear,
+        result.message,
+    )
 
 
 _PUBLISHED_LISTS: Mapping[str, tuple[Verdict, Stage | None]] = {

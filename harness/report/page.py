@@ -1,0 +1,196 @@
+"""One run as one HTML file that needs nothing else: styles, script and figures are inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from harness.analysis.sets import stage_counts
+from harness.analysis.table import ResultRow
+from harness.files import write_atomically
+from harness.report.figures import Bar, stacked_bars, transition_flow
+from harness.report.palette import MISSING, SETS, STAGES, UNDECIDED, set_category
+from harness.report.sentences import percent, sentences
+from harness.report.source import Run, load_run
+from harness.report.tables import (
+    METRICS,
+    conditions,
+    failure_table,
+    figures_table,
+    inputs_table,
+    interval_table,
+    paired_table,
+    title_of,
+)
+
+REPORT_FILE = "report.html"
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(run_dir: Path) -> Path:
+    """Writes `report.html` of the run in a folder, replacing an older one whole, and returns its path.
+
+    The page opens without a network; it is the same bytes for the same results. A run that is not finished gives a page
+    that says so on top.
+
+    Raises:
+        UsageError: no run there, or one that cannot be read.
+    """
+    path = run_dir / REPORT_FILE
+    write_atomically(path, render(load_run(run_dir)))
+    return path
+
+
+def render(run: Run) -> str:
+    """Returns the page of a run as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "seconds": _seconds}
+    return environment.get_template("report.html.j2").render(_content(run))
+
+
+def _content(run: Run) -> dict[str, Any]:
+    summary, rows = run.summary, run.rows
+    variants = list(summary["variants"])
+    return {
+        "summary": summary,
+        "style": _asset("report.css"),
+        "script": _asset("report.js"),
+        "facts": _facts(summary),
+        "sentences": sentences(summary),
+        "metrics": METRICS,
+        "figures": figures_table(summary),
+        "intervals": interval_table(summary),
+        "paired": paired_table(summary),
+        "robust_bounds": [_robust_bounds(summary, name) for name in variants],
+        "failures": failure_table(summary, rows),
+        "titles": {name: title_of(summary, name) for name in variants},
+        "sets": SETS[:-1],
+        "stages": STAGES[:-1],
+        "set_figure": _set_figure(summary),
+        "stage_figure": _stage_figure(summary),
+        "stage_rows": _stage_rows(summary, rows),
+        "transitions": [_transition(summary, moved) for moved in summary["transitions"]],
+        "inputs": inputs_table(variants, rows),
+        "set_rank": {category.key: rank for rank, category in enumerate(SETS)},
+        "conditions": conditions,
+        "provenance": _flat(summary.get("provenance", {})),
+    }
+
+
+def _asset(name: str) -> Markup:
+    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
+
+
+def _seconds(value: float) -> str:
+    """Returns a duration for readers, with two significant figures below ten seconds."""
+    if value >= 3600:
+        return f"{value / 3600:.1f} h"
+    if value >= 60:
+        return f"{value / 60:.1f} min"
+    return f"{value:.0f} s" if value >= 10 else f"{value:.2g} s"
+
+
+def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    limit = f"{summary['timeout_s']:g} s per input of {_CLOCK[summary['timeout_on']]}"
+    if summary["max_domains"] is not None:
+        limit += f", at most {summary['max_domains']} domains"
+    eps = summary["eps"]
+    facts = [
+        ("Protocol", summary["protocol"]),
+        ("Device", summary["device"]),
+        ("Verifier", summary["tool"]),
+        ("Inputs", f"{summary['inputs']} for each of {len(summary['variants'])} networks"),
+        ("Radius", "" if eps is None else f"{_fraction(eps)} in the maximum norm"),
+        ("Limit", limit),
+        ("Seed", "" if summary["seed"] is None else str(summary["seed"])),
+        ("Started", summary["started_at"]),
+        ("Finished", summary["finished_at"] or ("" if summary["complete"] else "not yet")),
+    ]
+    return [(name, text) for name, text in facts if text]
+
+
+_CLOCK = {"work": "the input's share of the work (batch mode)", "wall": "wall-clock time (competition mode)"}
+
+
+def _fraction(eps: float) -> str:
+    steps = eps * 255
+    exact = abs(steps - round(steps, 1)) < 1e-9
+    return f"{steps:g}/255 = {eps:.6f}" if exact else f"{eps:g}"
+
+
+def _set_figure(summary: Mapping[str, Any]) -> Markup:
+    bars = [
+        Bar(title_of(summary, name), {**block["sets"], MISSING: block["missing"]})
+        for name, block in summary["variants"].items()
+    ]
+    return stacked_bars(bars, SETS, "Size of each result set, by network")
+
+
+def _stage_figure(summary: Mapping[str, Any]) -> Markup:
+    bars = [
+        Bar(title_of(summary, name), {**block["stages"], UNDECIDED: block["sets"]["VF"], MISSING: block["missing"]})
+        for name, block in summary["variants"].items()
+    ]
+    return stacked_bars(bars, STAGES, "Which stage decided, by network")
+
+
+def _stage_rows(summary: Mapping[str, Any], rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
+    """Returns, for each network and each set that a stage decides, the count of each stage and the time spent."""
+    lines = []
+    for name in summary["variants"]:
+        for category in SETS[:-1]:
+            chosen = [row for row in rows if row.variant == name and row.result_set.value == category.key]
+            if chosen:
+                lines.append(
+                    {
+                        "title": title_of(summary, name),
+                        "set": category,
+                        "counts": {**stage_counts(chosen), UNDECIDED: sum(not row.decided for row in chosen)},
+                        "work_s": sum(row.work_s for row in chosen),
+                        "domains": sum(row.domains for row in chosen),
+                    }
+                )
+    return lines
+
+
+def _transition(summary: Mapping[str, Any], moved: Mapping[str, Any]) -> dict[str, Any]:
+    source, target = title_of(summary, moved["from"]), title_of(summary, moved["to"])
+    matrix, order = moved["matrix"], moved["order"]
+    return {
+        **moved,
+        "source": source,
+        "target": target,
+        "sets": [set_category(name) for name in order],
+        "shares": [[count / sum(row) if sum(row) else 0.0 for count in row] for row in matrix],
+        "columns": [sum(row[k] for row in matrix) for k in range(len(order))],
+        "figure": transition_flow(order, matrix, source, target),
+    }
+
+
+def _robust_bounds(summary: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Returns what the run proves of the true robust accuracy on its inputs: at least VS, at most VS + VF."""
+    block, n = summary["variants"][name], summary["inputs"]
+    low = block["sets"]["VS"]
+    high = low + block["sets"]["VF"] + block["missing"]
+    return {"title": title_of(summary, name), "low": 100 * low / n, "high": 100 * high / n, "n": n}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    lines: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            lines += _flat(value, f"{prefix}{name} / ")
+        else:
+            lines.append((prefix + name, str(value)))
+    return lines

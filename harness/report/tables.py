@@ -1,0 +1,175 @@
+"""Tables as values: what the terminal prints and the page shows, from one source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.analysis.sets import SET_ORDER
+from harness.analysis.statistics import mcnemar_exact, wilson
+from harness.analysis.table import ResultRow
+from harness.domain import ResultSet, Verdict
+
+OURS = "this run"
+METRICS = ("SA", "RA", "VA", "UNR")
+
+
+@dataclass(frozen=True, slots=True)
+class FiguresRow:
+    """The figures of one network from one source, in percent; None where the source has none."""
+
+    variant: str
+    title: str
+    source: str
+    """`OURS`, or where the figures were published."""
+    values: Mapping[str, float | None]
+    """`METRICS` and `UNR_nonlinear` to percent."""
+    measured: Mapping[str, Mapping[str, Any]]
+    """Metric to its denominator and conditions; empty for published figures."""
+    note: str = ""
+
+    @property
+    def ours(self) -> bool:
+        """Whether this run measured it."""
+        return self.source == OURS
+
+
+def figures_table(summary: Mapping[str, Any]) -> list[FiguresRow]:
+    """Returns the thesis' table: each network of the run in order, its published counterparts below it."""
+    rows: list[FiguresRow] = []
+    for name, block in summary["variants"].items():
+        title = title_of(summary, name)
+        values = {key: block[key] for key in (*METRICS, "UNR_nonlinear")}
+        rows.append(FiguresRow(name, title, OURS, values, block["measured"]))
+        rows += [
+            FiguresRow(name, title, str(row["source"]), {key: row.get(key) for key in METRICS}, {}, row.get("note", ""))
+            for row in summary.get("published", ())
+            if row["variant"] == name
+        ]
+    return rows
+
+
+def title_of(summary: Mapping[str, Any], variant: str) -> str:
+    """Returns a network's name for readers."""
+    return str(summary.get("titles", {}).get(variant) or variant)
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalRow:
+    """A share of one network with its Wilson interval."""
+
+    title: str
+    metric: str
+    percent: float
+    low: float
+    high: float
+    n: int
+    conditions: str
+
+
+def interval_table(summary: Mapping[str, Any]) -> list[IntervalRow]:
+    """Returns the 95 % intervals of SA, RA and VA; figures without a denominator have none and are left out."""
+    rows: list[IntervalRow] = []
+    for name, block in summary["variants"].items():
+        for metric in ("SA", "RA", "VA"):
+            percent, measured = block[metric], block["measured"].get(metric, {})
+            n = measured.get("n", 0)
+            if percent is None or not n:
+                continue
+            low, high = wilson(percent * n / 100, n)
+            rows.append(
+                IntervalRow(title_of(summary, name), metric, percent, low, high, n, conditions(measured, metric))
+            )
+    return rows
+
+
+def conditions(measured: Mapping[str, Any], metric: str) -> str:
+    """Returns in words what a figure was measured under, without its denominator."""
+    if metric == "VA":
+        return "this run's inputs"
+    where = "this run's inputs" if "inputs" in measured else "whole test set"
+    if "attack" not in measured:
+        return where
+    if "inputs" in measured:
+        return f"{where}, neither skipped nor attacked"
+    restarts = measured.get("restarts")
+    times = "" if restarts is None else f", {restarts} restart{'' if restarts == 1 else 's'}"
+    return f"{where}, {measured['attack']}{times}"
+
+
+@dataclass(frozen=True, slots=True)
+class PairedRow:
+    """How many inputs are verified under one network only, and whether that may be chance."""
+
+    title: str
+    lost: int
+    gained: int
+    p: float
+
+    @property
+    def noise(self) -> bool:
+        """Whether the difference is within noise at the 5 % level."""
+        return self.p >= 0.05
+
+
+def paired_table(summary: Mapping[str, Any]) -> list[PairedRow]:
+    """Returns McNemar's exact test of each network's verified inputs against the baseline's."""
+    rows: list[PairedRow] = []
+    k = SET_ORDER.index(ResultSet.VS)
+    for moved in summary["transitions"]:
+        matrix = moved["matrix"]
+        lost = sum(matrix[k]) - matrix[k][k]
+        gained = sum(line[k] for line in matrix) - matrix[k][k]
+        rows.append(PairedRow(title_of(summary, moved["to"]), lost, gained, mcnemar_exact(lost, gained)))
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """Why inputs of one network are neither proved nor refuted."""
+
+    title: str
+    verdict: str
+    message: str
+    count: int
+
+
+def failure_table(summary: Mapping[str, Any], rows: Iterable[ResultRow]) -> list[FailureRow]:
+    """Returns how often each verdict and message stands behind the set VF, the most frequent first."""
+    counts: dict[tuple[str, Verdict, str], int] = {}
+    for row in rows:
+        if row.result_set is ResultSet.VF:
+            place = (row.variant, row.verdict, row.message)
+            counts[place] = counts.get(place, 0) + 1
+    order = list(summary["variants"])
+    ranked = sorted(counts.items(), key=lambda item: (order.index(item[0][0]), -item[1], item[0]))
+    return [FailureRow(title_of(summary, name), verdict, text, n) for (name, verdict, text), n in ranked]
+
+
+@dataclass(frozen=True, slots=True)
+class InputCell:
+    """One input under one network."""
+
+    result_set: str
+    stage: str
+    """Empty where no stage decided."""
+    work_s: float
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputLine:
+    """One input under every network of the run; None where there is no result."""
+
+    index: int
+    cells: tuple[InputCell | None, ...]
+
+
+def inputs_table(variants: Sequence[str], rows: Iterable[ResultRow]) -> list[InputLine]:
+    """Returns a line for each input that has a result, by index, with a cell for each variant in order."""
+    found: dict[int, dict[str, InputCell]] = {}
+    for row in rows:
+        stage = row.stage.value if row.stage is not None and row.decided else ""
+        found.setdefault(row.index, {})[row.variant] = InputCell(row.result_set, stage, row.work_s, row.message)
+    return [InputLine(index, tuple(found[index].get(name) for name in variants)) for index in sorted(found)]
