@@ -1,0 +1,1 @@
+"""Networks in PyTorch: architectures, grafted activations, and their export to ONNX."""
