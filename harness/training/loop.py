@@ -7,12 +7,13 @@ exactly the steps that an uninterrupted one takes.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from harness.networks.grafted import GraftedReLU
 from harness.training.adversarial import fgsm_random_start, grad_align
 from harness.training.augment import crop_and_flip
 from harness.training.evaluate import PgdConfig, evaluate
-from harness.training.schedule import Schedule, factor
+from harness.training.schedule import Knots, Schedule, factor
 
 CHECKPOINT_SCHEMA = 1
 
@@ -51,6 +52,8 @@ class TrainingConfig:
     weight_decay: float = 5e-4
     """Of the weights; slopes and intercepts have none."""
     schedule: Schedule = Schedule.MULTISTEP
+    knots: Knots = ()
+    """Of a piecewise schedule: (epoch, factor)."""
     gradalign: float = 0.2
     """Weight of the GradAlign regulariser."""
     augment: bool = True
@@ -64,6 +67,24 @@ class TrainingConfig:
             raise UsageError(f"eps must be in (0, 1] and alpha positive, not {self.eps} and {self.alpha}")
         if min(self.lr, self.graft_lr, self.momentum, self.weight_decay, self.gradalign) < 0:
             raise UsageError("learning rates, momentum, weight decay and the weight of GradAlign cannot be negative")
+
+        if (self.schedule is Schedule.PIECEWISE) != bool(self.knots):
+            raise UsageError("a piecewise schedule, and no other, needs knots: pairs of epoch and factor")
+        if any(left[0] > right[0] for left, right in itertools.pairwise(self.knots)):
+            raise UsageError("the knots of a schedule must stand in the order of their epochs")
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Returns the configuration that `asdict` and JSON made of one; its digest is the same.
+
+        Raises:
+            UsageError: a field is unknown, or a value impossible.
+        """
+        values = {**record, "knots": tuple((knot[0], knot[1]) for knot in record.get("knots", ()))}
+        try:
+            return cls(**values | {"schedule": Schedule(record["schedule"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"not the record of a training configuration: {error}") from error
 
     def digest(self) -> str:
         """Returns a hash over every field, for manifests and for refusing a foreign checkpoint."""
@@ -240,7 +261,7 @@ class Trainer:
         loss = functional.cross_entropy(self.network(x + delta), y)
         if config.gradalign > 0:
             loss = loss + config.gradalign * grad_align(self.network, x, y, config.eps, generator)
-        scale = factor(config.schedule, state.epoch, config.epochs, state.step, self.steps)
+        scale = factor(config.schedule, state.epoch, config.epochs, state.step, self.steps, config.knots)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * scale
         self.optimizer.zero_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from enum import StrEnum
 
@@ -15,13 +16,18 @@ class Schedule(StrEnum):
     """Linear from 0 to the peak in the first 30 %, then linear to 0; stepped every batch. For short trainings."""
     COSINE = "cosine"
     """The reference's fine-tuning: cosine annealing to 0, stepped every epoch."""
+    PIECEWISE = "piecewise"
+    """Linear between knots (epoch, factor); two knots at one epoch are a jump. Stepped every batch."""
     CONSTANT = "constant"
 
 
 ONECYCLE_RISE = 0.3
 
 
-def factor(schedule: Schedule, epoch: int, epochs: int, step: int, steps: int) -> float:
+Knots = tuple[tuple[float, float], ...]
+
+
+def factor(schedule: Schedule, epoch: int, epochs: int, step: int, steps: int, knots: Knots = ()) -> float:
     """Returns what the peak learning rate is multiplied by at one batch.
 
     Args:
@@ -30,6 +36,7 @@ def factor(schedule: Schedule, epoch: int, epochs: int, step: int, steps: int) -
         epochs: number of epochs.
         step: current batch of the epoch, from 0.
         steps: batches of an epoch.
+        knots: of a piecewise schedule: (epoch, factor), epochs not decreasing.
     """
     if schedule is Schedule.MULTISTEP:
         return 0.1 ** ((epoch >= epochs // 2) + (epoch >= epochs * 3 // 4))
@@ -38,4 +45,13 @@ def factor(schedule: Schedule, epoch: int, epochs: int, step: int, steps: int) -
     if schedule is Schedule.ONECYCLE:
         progress = (epoch * steps + step + 0.5) / (epochs * steps)
         return min(progress / ONECYCLE_RISE, (1 - progress) / (1 - ONECYCLE_RISE))
+    if schedule is Schedule.PIECEWISE:
+        return _interpolated(knots, epoch + (step + 0.5) / steps)
     return 1.0
+
+
+def _interpolated(knots: Knots, position: float) -> float:
+    for (left, low), (right, high) in itertools.pairwise(knots):
+        if left <= position < right:
+            return low + (high - low) * (position - left) / (right - left)
+    return knots[-1][1]
