@@ -48,7 +48,7 @@ RelativePath = Annotated[str, Field(min_length=1), BeforeValidator(_relative)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Heuristic = Literal["GAP", "SAP", "VAP"]
 Ranking = Literal["min", "norank", "dense", "ordinal"]
-ScheduleName = Literal["multistep", "cosine", "onecycle"]
+ScheduleName = Literal["multistep", "cosine", "onecycle", "piecewise"]
 
 
 class _Frozen(BaseModel):
@@ -109,6 +109,8 @@ class EpochsSpec(_Frozen):
 
     epochs: int = Field(gt=0)
     schedule: ScheduleName
+    knots: tuple[tuple[Number, Number], ...] = ()
+    """Of a piecewise schedule: epoch, and what the learning rate is multiplied by there."""
 
 
 class TrainingSpec(_Frozen):

@@ -70,4 +70,5 @@ def finetune_config(
         lr=weight_lr if retrain_weights else 0.0,
         graft_lr=graft_lr,
         schedule=Schedule.COSINE,
+        knots=(),
     )

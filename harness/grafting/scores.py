@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness.domain import UsageError
 from harness.grafting.instability import Instability
 from harness.grafting.npz import json_array, json_value, layer_sizes, read_npz, write_npz
+from harness.grafting.significance import Heuristic
 
 INSTABILITY = "instability"
 _NOT_SCORES = ("layer_sizes", "names", "shapes", "provenance")
@@ -66,7 +67,7 @@ class Scores:
 
 
 def collect_scores(
-    significance: Mapping[str, Mapping[str, NDArray[np.float32]]],
+    significance: Mapping[Heuristic, Mapping[str, NDArray[np.float32]]],
     unstable: Instability | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> Scores:

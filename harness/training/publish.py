@@ -1,0 +1,129 @@
+"""From a trained network to committed files: round, measure, export, write network and manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from harness.data.images import ImageSet
+from harness.domain import LgBenchError, UsageError
+from harness.files import sha256_bytes
+from harness.networks import zoo
+from harness.networks.export import PARITY_TOLERANCE, check_parity, export_onnx, round_to_float16_, write_onnx_gz
+from harness.training.evaluate import Accuracy, PgdConfig, evaluate
+from harness.training.loop import EpochRecord, TrainingConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a manifest says of where a network comes from."""
+
+    benchmark: str
+    variant: str
+    architecture: str
+    note: str = ""
+    """How its training differs from the published one."""
+    parent: zoo.ParentNetwork | None = None
+    mask: zoo.FileHash | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def publish(
+    network: nn.Module,
+    folder: Path,
+    origin: Origin,
+    config: TrainingConfig,
+    history: tuple[EpochRecord, ...],
+    test: ImageSet,
+    attack: PgdConfig | None = None,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> zoo.NetworkManifest:
+    """Rounds the network to float16 numbers, measures it, and writes `<variant>.onnx.gz` and `<variant>.json`.
+
+    What is measured is what is written: rounding comes first. Nothing is written when the exported file and the
+    PyTorch network disagree. The manifest is written last, so it stands only beside a complete network.
+
+    Args:
+        network: trained; its weights are rounded in place.
+        folder: `models/<benchmark>`.
+        origin: where the network comes from.
+        config: its training.
+        history: the epochs of the training, all of them.
+        test: the whole test set.
+        attack: what RA is measured under; None is PGD-100 with one restart at the training's eps.
+        progress: called with the number of test inputs measured.
+
+    Raises:
+        UsageError: the training has no finished epoch.
+        LgBenchError: a weight is too large for float16, or the exported network differs.
+    """
+    if not history:
+        raise UsageError("the training has finished no epoch, so there is no network to publish")
+    input_shape = tuple(test.images.shape[1:])
+    attack = PgdConfig.pgd100(config.eps) if attack is None else attack
+    network.eval()
+    round_to_float16_(network)
+    exported = export_onnx(network, input_shape)
+    parity = check_parity(network, exported, input_shape)
+    if not parity.agrees:
+        raise LgBenchError(
+            f"{origin.variant}: not written, because ONNX Runtime and PyTorch differ by {parity.max_rel_diff:.3g} of the "
+            f"largest logit, where {PARITY_TOLERANCE:g} is allowed"
+        )
+    accuracy = evaluate(network, test, attack, progress=progress)
+    # The first of equals, as the training itself keeps it.
+    best = max(history, key=lambda record: record.val_ra)
+    path = zoo.network_path(folder, origin.variant)
+    manifest = zoo.NetworkManifest(
+        benchmark=origin.benchmark,
+        variant=origin.variant,
+        architecture=origin.architecture,
+        input_shape=input_shape,
+        onnx=zoo.FileHash(path.name, sha256_bytes(exported)),
+        parameters=zoo.parameter_count(network),
+        activations=zoo.activations(network, input_shape),
+        training=zoo.TrainingRecord(
+            json.loads(json.dumps(asdict(config))),
+            config.digest(),
+            len(history),
+            best.epoch,
+            best.val_sa,
+            best.val_ra,
+            origin.note,
+        ),
+        metrics=metrics(accuracy, attack),
+        versions=zoo.versions(),
+        parity=zoo.Parity(parity.max_abs_diff, parity.inputs),
+        parent=origin.parent,
+        mask=origin.mask,
+        data={**origin.data, "test_sha256": images_sha256(test)},
+    )
+    write_onnx_gz(path, exported)
+    zoo.write_manifest(zoo.manifest_path(folder, origin.variant), manifest)
+    return manifest
+
+
+def metrics(accuracy: Accuracy, attack: PgdConfig) -> dict[str, dict[str, Any]]:
+    """Returns `SA` and `RA` as a manifest and `lgbench evaluate --json` state them."""
+    return {
+        "SA": {"value": accuracy.sa, "n": accuracy.n},
+        "RA": {
+            "value": accuracy.ra,
+            "n": accuracy.n,
+            "attack": f"pgd-{attack.steps}",
+            "restarts": attack.restarts,
+            "eps": attack.eps,
+            "alpha": attack.alpha,
+        },
+    }
+
+
+def images_sha256(images: ImageSet) -> str:
+    """Returns the SHA-256 of the pixel bytes in the order (N, H, W, C), whatever file they came from."""
+    return sha256_bytes(np.ascontiguousarray(images.images.transpose(0, 2, 3, 1)).tobytes())
