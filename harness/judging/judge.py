@@ -20,6 +20,7 @@ from harness.domain import (
     WitnessVerdict,
 )
 from harness.files import sha256_bytes
+from harness.formats.compressed import read_bytes
 from harness.formats.onnx_file import OnnxSession, load_model_bytes, open_session
 from harness.formats.vnnlib import read_property
 from harness.judging.replay import Replay, Rules, replay_with_outputs
@@ -136,7 +137,13 @@ class Judge:
 
     def _property(self, job: Job) -> Property:
         path = job.instance.property
-        return self._properties.get((path, job.property_sha256), lambda: read_property(path))
+
+        def load() -> Property:
+            if job.property_sha256 and sha256_bytes(read_bytes(path)) != job.property_sha256:
+                raise LgBenchError(f"{path}: changed since the run was planned")
+            return read_property(path)
+
+        return self._properties.get((path, job.property_sha256), load)
 
 
 def one_line(text: str) -> str:

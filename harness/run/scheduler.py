@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,9 +41,9 @@ def run_jobs(
 ) -> RunOutcome:
     """Decides every job that has no final result yet; each answer is judged and stored before the next is awaited.
 
-    A tool that raises, answers for jobs it was not given, answers twice or not at all costs those jobs an `error`, never
-    the run. On KeyboardInterrupt, or when `should_stop` says so after an answer, the tool's processes are ended and
-    everything decided so far is in the store.
+    A tool that raises, answers for jobs it was not given, answers twice or not at all costs those jobs an `error`,
+    never the run. On KeyboardInterrupt, or when `should_stop` says so, the tool's processes are ended and everything
+    decided so far is in the store.
 
     Args:
         jobs: jobs of any networks and limits. Jobs of one key are decided once, and each gets its row.
@@ -51,7 +51,7 @@ def run_jobs(
         judge: turns answers into results.
         store: keeps them; final results in it are not decided again.
         on_result: told of each stored result, in the order of storing.
-        should_stop: asked before each batch and after each stored result.
+        should_stop: asked before each result is awaited.
 
     Raises:
         UsageError: the store cannot be written.
@@ -66,17 +66,19 @@ def run_jobs(
         else:
             waiting.setdefault(job.key, []).append(job)
     done = errors = 0
+    batches = _batches([same[0] for same in waiting.values()], tool.batched)
+    stop = should_stop or (lambda: False)
     try:
-        for result in _decided(_batches([same[0] for same in waiting.values()], tool.batched), tool, judge):
-            for job in waiting.pop(result.job.key):
-                own = replace(result, job=job)
-                store.add(own, tool=tool.name)
-                done += 1
-                errors += own.verdict is Verdict.ERROR
-                if on_result is not None:
-                    on_result(own)
-            if waiting and should_stop is not None and should_stop():
-                break
+        with closing(_decided(batches, tool, judge)) as results:
+            while waiting and not stop():
+                result = next(results)
+                for job in waiting.pop(result.job.key):
+                    own = replace(result, job=job)
+                    store.add(own, tool=tool.name)
+                    done += 1
+                    errors += own.verdict is Verdict.ERROR
+                    if on_result is not None:
+                        on_result(own)
     except KeyboardInterrupt:
         logger.warning("interrupted with %d jobs open", len(waiting))
     return RunOutcome(done, skipped, errors, interrupted=bool(waiting))
@@ -92,14 +94,14 @@ def _batches(jobs: Sequence[Job], batched: bool) -> list[list[Job]]:
     return list(groups.values())
 
 
-def _decided(batches: Sequence[Sequence[Job]], tool: Tool, judge: Judge) -> Iterator[InstanceResult]:
+def _decided(batches: Sequence[Sequence[Job]], tool: Tool, judge: Judge) -> Generator[InstanceResult]:
     for batch in batches:
         with closing(_answers(batch, tool)) as answers:
             for job, answer in answers:
                 yield _judged(job, answer, judge)
 
 
-def _answers(batch: Sequence[Job], tool: Tool) -> Iterator[Answered]:
+def _answers(batch: Sequence[Job], tool: Tool) -> Generator[Answered]:
     """Yields exactly one answer for each job of a batch, however the tool behaves."""
     missing = {job.key: job for job in batch}
     began = monotonic()

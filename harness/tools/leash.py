@@ -21,9 +21,11 @@ def main(arguments: list[str]) -> int:
     parent = int(arguments[0])
     split = arguments.index("--")
     command = arguments[split + 1 :]
-    os.environ.update(setting.split("=", 1) for setting in arguments[1:split])
+    for setting in arguments[1:split]:
+        name, _, value = setting.partition("=")
+        os.environ[name] = value
     if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415 - a tenth of the start-up, wanted on Linux only
+        import ctypes
 
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         # A parent that died before the request was made will send nothing.

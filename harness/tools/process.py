@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, Full, Queue
-from time import monotonic
+from time import monotonic, sleep
 from types import TracebackType
 from typing import IO, NamedTuple, Self
 
@@ -19,6 +20,8 @@ from harness.domain import LgBenchError
 _LEASH = Path(__file__).with_name("leash.py")
 _LOG_TAIL = 4096
 _WAITING_LINES = 10_000
+_PIPE_PATIENCE_S = 1.0
+_POLL_S = 0.01
 
 MAX_LINE = 256 * 2**20
 """Characters of the longest line that is read; a child that writes a longer one is broken."""
@@ -82,6 +85,7 @@ class LineProcess:
             )
         self._lines: Queue[Line | None] = Queue(_WAITING_LINES)
         self._ending = threading.Event()
+        self._writers: list[threading.Thread] = []
         self._reader = threading.Thread(target=self._read, name="lines of a child", daemon=True)
         self._reader.start()
 
@@ -93,7 +97,10 @@ class LineProcess:
     def send(self, line: str) -> None:
         """Hands a line to the child without waiting for it to be read; a child that is gone is noticed when reading."""
         # A thread, because a child that does not read would block the parent once the pipe is full.
-        threading.Thread(target=_write, args=(self._pipe(self._process.stdin), line), daemon=True).start()
+        self._writers = [writer for writer in self._writers if writer.is_alive()]
+        writer = threading.Thread(target=_write, args=(self._pipe(self._process.stdin), line), daemon=True)
+        self._writers.append(writer)
+        writer.start()
 
     def next_line(self, timeout_s: float) -> Line | None:
         """Returns the child's next line, without its line end; None when none came within `timeout_s` seconds.
@@ -113,22 +120,24 @@ class LineProcess:
     def end(self, grace_s: float = 2.0) -> int:
         """Ends the child and its whole group: TERM, `grace_s` seconds later KILL; returns its exit status.
 
-        A status below 0 is the negative number of the signal that ended it. Calling it again does nothing.
+        A status below 0 is the negative number of the signal that ended it. Calling it again changes nothing.
         """
         self._ending.set()
-        if self._process.poll() is None:
+        if self._process.returncode is None:
+            # The child is not reaped before the last signal: until then its number cannot become another group's.
             self._signal(signal.SIGTERM)
-            try:
-                self._process.wait(grace_s)
-            except subprocess.TimeoutExpired:
-                pass
-        # Also when the child is gone already: what it started may live on in its group.
-        self._signal(signal.SIGKILL)
-        status = self._process.wait()
-        self._reader.join()
-        for pipe in (self._process.stdin, self._process.stdout):
-            _close(self._pipe(pipe))
-        return status
+            self._exit(grace_s)
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+            self._reader.join(_PIPE_PATIENCE_S)
+            # A process that left the group may still hold a pipe; closing our end would wait for it.
+            if not self._reader.is_alive():
+                _close(self._pipe(self._process.stdout))
+            for writer in self._writers:
+                writer.join(_PIPE_PATIENCE_S)
+            if not any(writer.is_alive() for writer in self._writers):
+                _close(self._pipe(self._process.stdin))
+        return self._process.returncode
 
     def __enter__(self) -> Self:
         return self
@@ -157,18 +166,26 @@ class LineProcess:
                 return True
 
     def _signal(self, number: signal.Signals) -> None:
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass
+
+    def _exit(self, timeout_s: float) -> str | None:
+        """Waits for the child to exit, without reaping it; returns how it did, None when it has not."""
+        deadline = monotonic() + timeout_s
+        while True:
+            state = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if state is not None:
+                exited = state.si_code == os.CLD_EXITED
+                return f"exit status {state.si_status}" if exited else f"killed by {_signal_name(state.si_status)}"
+            if monotonic() >= deadline:
+                return None
+            sleep(_POLL_S)
 
     def _obituary(self) -> str:
         """Returns how the child ended and the last line of its log."""
-        try:
-            status = self._process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            return "it closed its output but did not exit"
-        how = f"exit status {status}" if status >= 0 else f"killed by {_signal_name(-status)}"
+        if self._process.returncode is not None:
+            return "it was ended"
+        how = self._exit(1.0) or "it closed its output but did not exit"
         last = self._last_log_line()
         return f"{how}: {last}" if last else how
 
@@ -194,15 +211,11 @@ def _signal_name(number: int) -> str:
 
 
 def _write(stream: IO[str], text: str) -> None:
-    try:
+    with suppress(OSError, ValueError):
         stream.write(text)
         stream.flush()
-    except (OSError, ValueError):
-        pass
 
 
 def _close(stream: IO[str]) -> None:
-    try:
+    with suppress(OSError):
         stream.close()
-    except OSError:
-        pass
