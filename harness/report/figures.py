@@ -96,8 +96,8 @@ def transition_flow(order: Sequence[str], matrix: Sequence[Sequence[int]], sourc
     left = _stack([sum(row) for row in matrix])
     right = _stack([sum(row[k] for row in matrix) for k in range(len(order))])
     parts = [
-        element("text", shorten(source, 30), x=_FLOW_SIDE + _NODE, y=14, text_anchor="end", class_="strong"),
-        element("text", shorten(target, 30), x=WIDTH - _FLOW_SIDE - _NODE, y=14, class_="strong"),
+        element("text", shorten(source, 40), x=0, y=14, class_="strong"),
+        element("text", shorten(target, 40), x=WIDTH, y=14, text_anchor="end", class_="strong"),
         *_ribbons(order, matrix, left, right),
         *_nodes(order, left, inputs, at_left=True),
         *_nodes(order, right, inputs, at_left=False),

@@ -9,11 +9,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from harness.analysis.sets import stage_counts
+from harness.analysis.sets import UNSTATED, stage_counts
 from harness.analysis.table import ResultRow
 from harness.files import write_atomically
 from harness.report.figures import Bar, stacked_bars, transition_flow
-from harness.report.palette import MISSING, SETS, STAGES, UNDECIDED, set_category
+from harness.report.palette import MISSING, SETS, STAGES, UNDECIDED, Category, set_category
 from harness.report.sentences import percent, sentences
 from harness.report.source import Run, load_run
 from harness.report.tables import (
@@ -76,7 +76,7 @@ def _content(run: Run) -> dict[str, Any]:
         "failures": failure_table(summary, rows),
         "titles": {name: title_of(summary, name) for name in variants},
         "sets": SETS[:-1],
-        "stages": STAGES[:-1],
+        "stages": _stages_in_use(summary),
         "set_figure": _set_figure(summary),
         "stage_figure": _stage_figure(summary),
         "stage_rows": _stage_rows(summary, rows),
@@ -102,7 +102,7 @@ def _seconds(value: float) -> str:
 
 
 def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    limit = f"{summary['timeout_s']:g} s per input of {_CLOCK[summary['timeout_on']]}"
+    limit = f"{summary['timeout_s']:g} s of {_CLOCK[summary['timeout_on']]} for each input"
     if summary["max_domains"] is not None:
         limit += f", at most {summary['max_domains']} domains"
     eps = summary["eps"]
@@ -120,7 +120,8 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, text) for name, text in facts if text]
 
 
-_CLOCK = {"work": "the input's share of the work (batch mode)", "wall": "wall-clock time (competition mode)"}
+_CLOCK = {"work": "work (batch mode)", "wall": "wall-clock time (competition mode)"}
+"""What a time limit is on, in words."""
 
 
 def _fraction(eps: float) -> str:
@@ -143,6 +144,12 @@ def _stage_figure(summary: Mapping[str, Any]) -> Markup:
         for name, block in summary["variants"].items()
     ]
     return stacked_bars(bars, STAGES, "Which stage decided, by network")
+
+
+def _stages_in_use(summary: Mapping[str, Any]) -> list[Category]:
+    """Returns the stages of the table: the four, what none decided, and `UNSTATED` only where a tool is silent."""
+    silent = any(block["stages"][UNSTATED] for block in summary["variants"].values())
+    return [category for category in STAGES[:-1] if silent or category.key != UNSTATED]
 
 
 def _stage_rows(summary: Mapping[str, Any], rows: Sequence[ResultRow]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.analysis.sets import SET_ORDER
 from harness.domain import ResultSet
-from harness.report.tables import paired_table, title_of
+from harness.report.tables import conditions, paired_table, title_of
 
 _VS, _VF = (SET_ORDER.index(name) for name in (ResultSet.VS, ResultSet.VF))
 
@@ -65,11 +65,30 @@ def _origin(summary: Mapping[str, Any]) -> str:
     matrix = best["matrix"]
     failed, verified = sum(matrix[_VF]), sum(matrix[_VS])
     before, after = blocks[baseline], blocks[best["to"]]
-    return (
+    text = (
         f"With it {matrix[_VF][_VS]} of the baseline's {_plural(failed, 'failure')} are verified and "
-        f"{matrix[_VS][_VS]} of its {verified} verified inputs stay so, while standard accuracy goes from "
-        f"{percent(before['SA'])} to {percent(after['SA'])} and the share of unstable neurons that are not linear from "
-        f"{percent(before['UNR_nonlinear'])} to {percent(after['UNR_nonlinear'])}."
+        f"{matrix[_VS][_VS]} of its {verified} verified inputs stay so"
+    )
+    clauses = [clause for clause in (_accuracy_change(before, after), _unstable_change(before, after)) if clause]
+    return f"{text}{', while ' if clauses else ''}{' and '.join(clauses)}."
+
+
+def _accuracy_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Returns how SA changed, where both figures were measured on the same inputs."""
+    if before["SA"] is None or after["SA"] is None:
+        return ""
+    if before["measured"]["SA"] != after["measured"]["SA"]:
+        return ""
+    where = conditions(before["measured"]["SA"], "SA")
+    return f"standard accuracy ({where}) goes from {percent(before['SA'])} to {percent(after['SA'])}"
+
+
+def _unstable_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    if before["UNR_nonlinear"] is None or after["UNR_nonlinear"] is None:
+        return ""
+    return (
+        "the share of neurons that are unstable and not linear from "
+        f"{percent(before['UNR_nonlinear'])} to {percent(after['UNR_nonlinear'])}"
     )
 
 

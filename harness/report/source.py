@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from harness.analysis.sets import SET_ORDER
 from harness.analysis.summary import SUMMARY_SCHEMA, RunHeader, build_summary
 from harness.analysis.table import ResultRow, rows_from_store
 from harness.domain import UsageError
+from harness.judging.conflicts import find_conflicts
 from harness.run.store import Store
 
 SUMMARY_FILE = "summary.json"
@@ -47,6 +48,7 @@ def load_run(folder: Path) -> Run:
     with Store.open(folder / STORE_FILE) as store:
         keys = store.meta.get(KEYS_META)
         rows = tuple(rows_from_store(store.rows(keys)))
+        conflicts = [asdict(conflict) for conflict in find_conflicts(row.claim for row in store.rows())]
         header = store.meta.get(HEADER_META)
         manifests = store.meta.get(MANIFESTS_META) or {}
     summary = read_summary(folder / SUMMARY_FILE)
@@ -55,7 +57,7 @@ def load_run(folder: Path) -> Run:
     if header is None:
         reason = "has no summary.json" if summary is None else "has results that are not in its summary.json"
         raise UsageError(f"{folder}: {reason}; finish the run with the same command and --resume")
-    return Run(build_summary(rows, RunHeader.from_json(header), manifests), rows)
+    return Run(build_summary(rows, RunHeader.from_json(header), manifests, conflicts), rows)
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:
