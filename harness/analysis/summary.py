@@ -24,9 +24,9 @@ class RunHeader:
     variants: tuple[str, ...]
     """All planned networks in the order of the tables, the baseline among them."""
     inputs: int
-    """Planned inputs of each network."""
+    """Planned inputs of each network; of the one with most where they differ."""
     timeout_s: float
-    """Seconds an instance may take."""
+    """Seconds an instance may take; where limits differ, the longest."""
     device: str
     """The device in words, with its model where known."""
     eps: float | None = None
@@ -37,6 +37,8 @@ class RunHeader:
     """Bound on branch-and-bound domains; None: only the clock."""
     baseline: str | None = None
     """The network that transitions start from; None: the run compares nothing."""
+    inputs_of: Mapping[str, int] = field(default_factory=dict)
+    """Variant to its planned inputs where they are not `inputs`: a plain list may name one network more often."""
     labelled: bool = True
     """Whether test labels are known, so that misclassified inputs were sorted out; else there is no SA and no RA."""
     title: str = ""
@@ -76,6 +78,7 @@ class RunHeader:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return values | {
             "variants": list(self.variants),
+            "inputs_of": dict(self.inputs_of),
             "titles": dict(self.titles),
             "published": [dict(figures) for figures in self.published],
             "provenance": dict(self.provenance),
@@ -107,7 +110,7 @@ def build_summary(
     if strangers:
         raise ValueError(f"results of networks that the run does not have: {', '.join(sorted(strangers))}")
     blocks = {
-        name: _variant_block(list(table.get(name, {}).values()), header, manifests.get(name))
+        name: _variant_block(name, list(table.get(name, {}).values()), header, manifests.get(name))
         for name in header.variants
     }
     targets = [name for name in header.variants if header.baseline is not None and name != header.baseline]
@@ -134,15 +137,18 @@ def transition_json(value: Transition) -> dict[str, Any]:
     }
 
 
-def _variant_block(rows: Sequence[ResultRow], header: RunHeader, manifest: Mapping[str, Any] | None) -> dict[str, Any]:
-    if len(rows) > header.inputs:
-        raise ValueError(f"{len(rows)} results of '{rows[0].variant}' in a run over {header.inputs} inputs")
+def _variant_block(
+    name: str, rows: Sequence[ResultRow], header: RunHeader, manifest: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    planned = header.inputs_of.get(name, header.inputs)
+    if len(rows) > planned:
+        raise ValueError(f"{len(rows)} results of '{name}' in a run over {planned} inputs")
     measured: dict[str, Any] = {}
     accuracies: dict[str, float | None] = {"SA": None, "RA": None}
     if header.labelled:
-        for name, metric in (("SA", standard_accuracy(rows, manifest)), ("RA", robust_accuracy(rows, manifest))):
-            accuracies[name], measured[name] = metric.value, dict(metric.measured)
-    verified, unstable = verified_accuracy(rows, header.inputs), unstable_ratio(rows)
+        for figure, metric in (("SA", standard_accuracy(rows, manifest)), ("RA", robust_accuracy(rows, manifest))):
+            accuracies[figure], measured[figure] = metric.value, dict(metric.measured)
+    verified, unstable = verified_accuracy(rows, planned), unstable_ratio(rows)
     measured["VA"] = dict(verified.measured)
     measured["UNR"] = {"n": unstable.inputs, "unrecorded": unstable.unrecorded}
     return {
@@ -154,7 +160,7 @@ def _variant_block(rows: Sequence[ResultRow], header: RunHeader, manifest: Mappi
         "measured": measured,
         "stages": stage_counts(rows),
         "errors": sum(row.verdict is Verdict.ERROR for row in rows),
-        "missing": header.inputs - len(rows),
+        "missing": planned - len(rows),
         "domains": sum(row.domains for row in rows),
         "wall_s": sum(row.wall_s for row in rows),
         "work_s": sum(row.work_s for row in rows),

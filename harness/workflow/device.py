@@ -45,7 +45,9 @@ def choose_device(asked: str, machine: Machine) -> Device:
     if asked not in DEVICES:
         raise UsageError(f"there is no device '{asked}'; choose from {', '.join(DEVICES)}")
     if asked == "cuda" and not machine.gpus:
-        raise UsageError("--device cuda: the driver shows no GPU; use --device cpu, or start the container with --gpus all")
+        raise UsageError(
+            "--device cuda: the driver shows no GPU; use --device cpu, or start the container with --gpus all"
+        )
     if asked == "cuda" and machine.torch_cuda is None:
         raise UsageError("--device cuda: the installed torch is a CPU build; install a CUDA build or use --device cpu")
     if asked != "cpu" and machine.gpus and machine.torch_cuda is not None:

@@ -112,5 +112,3 @@ class RunSummary:
     def conflicts(self) -> int:
         """Number of soundness conflicts."""
         return len(self.summary["conflicts"])
-
-

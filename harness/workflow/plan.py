@@ -43,21 +43,22 @@ def resumed_options(options: RunOptions, header: RunHeader | None) -> RunOptions
     """
     if header is None:
         return options
-    provenance = header.provenance
     earlier: dict[str, Any] = {
-        "inputs": header.inputs,
-        "timeout_s": header.timeout_s,
-        "max_domains": header.max_domains,
         "variants": header.variants,
         "seed": header.seed,
         "tool": header.tool or None,
-        "device": provenance.get("device"),
+        "device": header.provenance.get("device"),
     }
+    if options.protocol is None:
+        limits = {"timeout_s": header.timeout_s, "max_domains": header.max_domains}
+        earlier |= {"inputs": header.inputs, **limits}
     return replace(options, **{name: value for name, value in earlier.items() if getattr(options, name) is None})
 
 
 def plan_benchmark(spec: BenchmarkSpec, options: RunOptions, machine: Machine) -> RunPlan:
     """Returns the plan of a benchmark's run: what is not asked for comes from the protocol that suits the device.
+
+    Without `options.out` the folder is `results/<benchmark>-<protocol>` below the current one.
 
     Raises:
         UsageError: an option has a value that the benchmark or this machine does not allow.
@@ -154,8 +155,9 @@ def _manifest(network: Path, sha256: str) -> Mapping[str, Any] | None:
         raise UsageError(f"{path}: not a readable manifest ({error}); restore it or move it away") from error
     if not isinstance(manifest, dict):
         raise UsageError(f"{path}: not a manifest; restore it or move it away")
-    stated = manifest.get("onnx_sha256")
-    if stated is not None and stated != sha256:
+    onnx = manifest.get("onnx")
+    stated = onnx.get("sha256") if isinstance(onnx, dict) else None
+    if stated != sha256:
         raise UsageError(
             f"{network}: is not the network of its manifest {path.name} "
             f"(SHA-256 {sha256[:12]}, stated {str(stated)[:12]}); restore the pair, or remove the manifest"

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from harness.workflow.options import RunPlan
-from harness.workflow.plan import CheckedNetwork
 
 PACKAGES = ("lg-bench", "torch", "numpy", "onnx", "onnxruntime", "numba")
 GIT_TIMEOUT_S = 10.0
 
 
-def provenance(plan: RunPlan, networks: Sequence[CheckedNetwork], tool_identity: str, source: Path) -> dict[str, Any]:
+def provenance(plan: RunPlan, networks: Mapping[str, str], tool_identity: str, source: Path) -> dict[str, Any]:
     """Returns what has to be known to tell two runs apart, as JSON values.
 
     Args:
         plan: the run.
-        networks: those it decides on.
+        networks: variant to the SHA-256 of its network.
         tool_identity: hash of what determines the tool's answers.
         source: folder of this program's code.
     """
@@ -32,7 +31,7 @@ def provenance(plan: RunPlan, networks: Sequence[CheckedNetwork], tool_identity:
         "versions": {name: package_version(name) for name in PACKAGES},
         "git": git_revision(source),
         "tool_identity": tool_identity,
-        "networks": {network.variant: network.sha256 for network in networks},
+        "networks": dict(networks),
     }
 
 

@@ -1,0 +1,166 @@
+"""The main job: a benchmark's networks on its first test images, from the specification to the report.
+
+Each step leaves files or rows that the next start finds again, so a run that was stopped anywhere is continued by
+starting it once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness.analysis.summary import RunHeader
+from harness.config import REPOSITORY, BenchmarkSpec
+from harness.data.datasets import load_images
+from harness.data.images import ImageSet
+from harness.domain import Job, UsageError
+from harness.formats.onnx_file import open_session
+from harness.judging.clean import clean_outputs, clean_result
+from harness.judging.judge import Judge
+from harness.run.identity import JobPlanner
+from harness.run.store import Store
+from harness.tools.contract import Tool
+from harness.workflow.device import Machine, this_machine
+from harness.workflow.execute import Ledger, ToolFactory, execute, make_tool
+from harness.workflow.finish import PlannedRun, now
+from harness.workflow.folder import earlier_header, float_images, open_run, write_benchmark
+from harness.workflow.options import Reporter, RunOptions, RunPlan, RunSummary
+from harness.workflow.plan import CheckedNetwork, check_networks, plan_benchmark, resumed_options
+from harness.workflow.provenance import provenance
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Inputs:
+    """Everything that was read and checked before the run folder is touched."""
+
+    spec: BenchmarkSpec
+    plan: RunPlan
+    networks: Sequence[CheckedNetwork]
+    images: ImageSet
+
+
+def run_benchmark(
+    spec: BenchmarkSpec,
+    options: RunOptions,
+    reporter: Reporter,
+    *,
+    machine: Machine | None = None,
+    tool_factory: ToolFactory = make_tool,
+) -> RunSummary:
+    """Runs a benchmark, or what is left of it, and returns what it left in its folder.
+
+    An interruption (`KeyboardInterrupt`) does not lose what is decided: summary and report are written of that, and the
+    returned value says that the run was interrupted.
+
+    Args:
+        spec: the benchmark.
+        options: the user's wishes.
+        reporter: is told of the progress.
+        machine: what the device is chosen from; None: this machine.
+        tool_factory: makes the verifier.
+
+    Raises:
+        UsageError: something in the specification, the options, the networks, the data or the folder cannot be used.
+            Then earlier results are as they were.
+    """
+    machine = machine or this_machine()
+    folder = options.out or plan_benchmark(spec, options, machine).out
+    earlier = earlier_header(folder, resume=options.resume)
+    if earlier is not None and (earlier.benchmark, earlier.eps) != (spec.name, spec.eps):
+        raise UsageError(
+            f"{folder}: holds a run of {earlier.benchmark} with radius {earlier.eps}, "
+            f"not of {spec.name} with {spec.eps}; choose another --out"
+        )
+    plan = plan_benchmark(spec, replace(resumed_options(options, earlier), out=folder), machine)
+    images = load_images(spec.dataset, "test", options.data, plan.inputs)
+    _check_images(spec, images)
+    inputs = _Inputs(spec, plan, check_networks(spec, plan.variants), images)
+    tool = tool_factory(plan, folder)
+    reporter.planned(plan)
+    with open_run(folder, resume=options.resume) as store:
+        return _run(inputs, options, store, tool, reporter, earlier)
+
+
+def _run(
+    inputs: _Inputs, options: RunOptions, store: Store, tool: Tool, reporter: Reporter, earlier: RunHeader | None
+) -> RunSummary:
+    reporter.step("writing the properties")
+    manifests = {network.variant: network.manifest for network in inputs.networks if network.manifest is not None}
+    run = PlannedRun(inputs.plan, _header(inputs, options, tool, earlier), manifests, _plan_jobs(inputs, tool))
+
+    def clean_checks(ledger: Ledger, judge: Judge) -> None:
+        for network in inputs.networks:
+            reporter.step(f"clean check of {network.variant}")
+            _clean_check(inputs, network, ledger, judge)
+
+    return execute(run, store, tool, reporter, first=clean_checks)
+
+
+def _plan_jobs(inputs: _Inputs, tool: Tool) -> list[Job]:
+    spec, plan = inputs.spec, inputs.plan
+    instances = write_benchmark(
+        plan.out,
+        inputs.networks,
+        inputs.images,
+        eps=spec.eps,
+        classes=spec.classes,
+        dataset=spec.dataset,
+        timeout_s=plan.limits.timeout_s,
+    )
+    planner = JobPlanner(tool.identity())
+    return [
+        planner.plan(instance, variant, index, plan.limits)
+        for variant, listed in instances.items()
+        for index, instance in enumerate(listed)
+    ]
+
+
+def _clean_check(inputs: _Inputs, network: CheckedNetwork, ledger: Ledger, judge: Judge) -> None:
+    """Stores a result for each open job whose unperturbed image is misclassified; no tool is asked about those."""
+    jobs = [job for job in ledger.open_jobs() if job.variant == network.variant]
+    if not jobs:
+        return
+    indices = np.array([job.index for job in jobs])
+    images, labels = float_images(inputs.images)[indices], inputs.images.labels[indices]
+    outputs = clean_outputs(open_session(network.model), images)
+    for job, x, y, label in zip(jobs, images, outputs, labels, strict=True):
+        if int(y.argmax()) != int(label):
+            ledger.add(clean_result(job, x, y, judge))
+
+
+def _check_images(spec: BenchmarkSpec, images: ImageSet) -> None:
+    if images.images[0].size != spec.inputs_size:
+        raise UsageError(
+            f"{spec.source}: input_shape has {spec.inputs_size} values, an image of {spec.dataset} has "
+            f"{images.images[0].size}; correct input_shape or dataset"
+        )
+    if int(images.labels.max()) >= spec.classes:
+        raise UsageError(f"{spec.source}: {spec.dataset} has more than {spec.classes} classes; correct classes")
+
+
+def _header(inputs: _Inputs, options: RunOptions, tool: Tool, earlier: RunHeader | None) -> RunHeader:
+    spec, plan = inputs.spec, inputs.plan
+    titles: Mapping[str, str] = {variant.name: variant.title for variant in spec.variants}
+    hashes = {network.variant: network.sha256 for network in inputs.networks}
+    return RunHeader(
+        benchmark=spec.name,
+        variants=plan.variants,
+        inputs=plan.inputs,
+        timeout_s=plan.limits.timeout_s,
+        device=plan.device.words,
+        eps=spec.eps,
+        timeout_on=plan.limits.timeout_on,
+        max_domains=plan.limits.max_domains,
+        baseline=spec.baseline if spec.baseline in plan.variants else None,
+        title=spec.title,
+        protocol=plan.protocol,
+        command=options.command,
+        started_at=earlier.started_at if earlier is not None and earlier.started_at else now(),
+        seed=plan.seed,
+        tool=plan.tool,
+        titles={name: titles[name] for name in plan.variants},
+        published=[row.model_dump() for row in spec.published if row.variant in plan.variants],
+        provenance=provenance(plan, hashes, tool.identity(), REPOSITORY),
+    )

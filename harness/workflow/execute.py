@@ -1,0 +1,102 @@
+"""Deciding what is open: the step between planned jobs and stored results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from harness.domain import InstanceResult, Job, ResultSet
+from harness.judging.judge import Judge
+from harness.run.scheduler import run_jobs
+from harness.run.store import Store
+from harness.tools import registry
+from harness.tools.contract import Tool
+from harness.workflow.finish import PlannedRun, finish, note_plan
+from harness.workflow.folder import LOG_FOLDER
+from harness.workflow.options import Reporter, RunPlan, RunSummary
+
+ToolFactory = Callable[[RunPlan, Path], Tool]
+"""Makes the tool of a plan; the path is the run folder, below which it may write logs."""
+
+
+def make_tool(plan: RunPlan, folder: Path) -> Tool:
+    """Returns the registered tool that a plan names; it logs below the run folder.
+
+    Raises:
+        UsageError: there is no such tool.
+    """
+    options = registry.ToolOptions(folder / LOG_FOLDER, device=plan.device.name, seed=plan.seed)
+    return registry.make_tool(plan.tool, options)
+
+
+class Ledger:
+    """The planned jobs of a run and which of them are still open.
+
+    Args:
+        store: holds the results.
+        jobs: every planned job.
+        tool: name of the run's tool.
+        reporter: is told of each result.
+    """
+
+    def __init__(self, store: Store, jobs: Sequence[Job], tool: str, reporter: Reporter) -> None:
+        self._store, self._jobs, self._tool, self._reporter = store, jobs, tool, reporter
+
+    def open_jobs(self) -> list[Job]:
+        """Returns the jobs without a final result, in the planned order."""
+        finished = self._store.finished_keys()
+        return [job for job in self._jobs if not (job.key in finished and self._store.adopt(job))]
+
+    def announce(self) -> None:
+        """Tells the reporter of the final results that the folder has from earlier."""
+        keys = {job.key for job in self._jobs}
+        counts = Counter((row.variant, row.result_set) for row in self._store.rows(keys) if row.final)
+        sets: dict[str, Mapping[ResultSet, int]] = {
+            variant: {name: counts[variant, name] for name in ResultSet}
+            for variant in dict.fromkeys(job.variant for job in self._jobs)
+        }
+        self._reporter.resumed(sets)
+
+    def add(self, result: InstanceResult) -> None:
+        """Stores a result that no tool was needed for, and tells the reporter."""
+        self._store.add(result, tool=self._tool)
+        self._reporter.decided(result)
+
+    def decide(self, tool: Tool, judge: Judge) -> bool:
+        """Has the tool decide every open job; returns whether it was interrupted before the last one."""
+        outcome = run_jobs(self.open_jobs(), tool, judge, self._store, on_result=self._reporter.decided)
+        return outcome.interrupted
+
+
+def execute(
+    run: PlannedRun,
+    store: Store,
+    tool: Tool,
+    reporter: Reporter,
+    first: Callable[[Ledger, Judge], None] | None = None,
+) -> RunSummary:
+    """Decides every planned job that has no final result yet, and writes what the folder is read by.
+
+    An interruption (`KeyboardInterrupt`) loses nothing that is decided: the files are written of that, and the returned
+    value says so.
+
+    Args:
+        run: what is planned.
+        store: of the run folder.
+        tool: decides.
+        reporter: is told of the progress.
+        first: settles what needs no tool, before the tool is asked for the rest.
+    """
+    note_plan(run, store)
+    judge = Judge()
+    ledger = Ledger(store, run.jobs, tool.name, reporter)
+    ledger.announce()
+    try:
+        if first is not None:
+            first(ledger, judge)
+        interrupted = ledger.decide(tool, judge)
+    except KeyboardInterrupt:
+        interrupted = True
+    reporter.step("writing summary and report")
+    return finish(run, store, interrupted=interrupted)

@@ -1,0 +1,69 @@
+"""From stored results to the files that people and programs read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.analysis.summary import RunHeader, build_summary
+from harness.analysis.table import rows_from_store
+from harness.domain import Job
+from harness.files import write_atomically
+from harness.judging.conflicts import find_conflicts
+from harness.report import write_report
+from harness.report.source import HEADER_META, KEYS_META, MANIFESTS_META, SUMMARY_FILE
+from harness.run.outputs import write_counterexamples, write_results_csv
+from harness.run.store import Store
+from harness.workflow.options import RunPlan, RunSummary
+
+RESULTS_FILE = "results.csv"
+COUNTEREXAMPLE_FOLDER = "counterexamples"
+
+
+def now() -> str:
+    """Returns the present moment as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlannedRun:
+    """Everything that a run decides on and records of itself."""
+
+    plan: RunPlan
+    header: RunHeader
+    manifests: Mapping[str, Mapping[str, Any]]
+    """Variant to its network's manifest, where it has one."""
+    jobs: Sequence[Job]
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys of all planned jobs."""
+        return frozenset(job.key for job in self.jobs)
+
+
+def note_plan(run: PlannedRun, store: Store) -> None:
+    """Records what is planned, before the first result, so that also a killed run can be read and resumed."""
+    store.meta[MANIFESTS_META] = dict(run.manifests)
+    store.meta[KEYS_META] = sorted(run.keys)
+    store.meta[HEADER_META] = run.header.to_json()
+
+
+def finish(run: PlannedRun, store: Store, *, interrupted: bool) -> RunSummary:
+    """Writes summary.json, results.csv, counterexamples/ and report.html from the results of the planned jobs.
+
+    Only those count: a folder that was resumed with other limits also has results under old keys. Conflicts are looked
+    for among all.
+    """
+    folder = run.plan.out
+    results = store.rows(run.keys)
+    header = replace(run.header, finished_at="" if interrupted else now())
+    conflicts = [asdict(conflict) for conflict in find_conflicts(row.claim for row in store.rows())]
+    summary = build_summary(rows_from_store(results), header, run.manifests, conflicts)
+    store.meta[HEADER_META] = header.to_json()
+    write_counterexamples(store, results, folder / COUNTEREXAMPLE_FOLDER)
+    write_results_csv(folder / RESULTS_FILE, run.plan.benchmark, run.jobs, results)
+    write_atomically(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+    return RunSummary(folder, summary, write_report(folder), interrupted)

@@ -1,0 +1,156 @@
+"""A plain list of instances: the same run as a benchmark's, without labels and so without a clean check."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from harness.analysis.summary import RunHeader
+from harness.config import REPOSITORY
+from harness.domain import Instance, Job, UsageError
+from harness.formats.instances import read_instances
+from harness.run.identity import JobPlanner
+from harness.tools.contract import Tool
+from harness.workflow.device import Machine, choose_device, this_machine
+from harness.workflow.execute import ToolFactory, execute, make_tool
+from harness.workflow.finish import PlannedRun, now
+from harness.workflow.folder import earlier_header, open_run
+from harness.workflow.options import Reporter, RunOptions, RunPlan, RunSummary
+from harness.workflow.plan import DEFAULT_TOOL, make_limits, resumed_options
+from harness.workflow.provenance import provenance
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row that is to be decided."""
+
+    index: int
+    """Position in the list, from 0."""
+    variant: str
+    instance: Instance
+
+
+def run_instances(
+    path: Path,
+    options: RunOptions,
+    reporter: Reporter,
+    *,
+    machine: Machine | None = None,
+    tool_factory: ToolFactory = make_tool,
+) -> RunSummary:
+    """Decides the rows of an instances.csv, or what is left of them, grouped by network.
+
+    `options.inputs` takes the first rows, `options.variants` the networks of those names (their files' stems), and
+    `options.timeout_s` lowers each limit to itself. What a run leaves, and what an interruption does, is as in
+    `run_benchmark`.
+
+    Raises:
+        UsageError: the list, a file that it names, an option or the folder cannot be used.
+    """
+    if options.out is None:
+        raise UsageError("a list of instances needs --out DIR for its results")
+    earlier = earlier_header(options.out, resume=options.resume)
+    name = path.resolve().parent.name or "instances"
+    if earlier is not None and (earlier.benchmark, earlier.labelled) != (name, False):
+        raise UsageError(f"{options.out}: holds a run of {earlier.benchmark}, not of {path}; choose another --out")
+    # Which rows and limits were asked for cannot be told from a header that counts by network, so they are asked again.
+    wishes = replace(
+        resumed_options(options, earlier),
+        inputs=options.inputs,
+        timeout_s=options.timeout_s,
+        variants=options.variants,
+    )
+    rows = _select(read_instances(path), wishes)
+    plan = _plan(name, options.out, wishes, rows, machine or this_machine())
+    tool = tool_factory(plan, options.out)
+    reporter.planned(plan)
+    planner = JobPlanner(tool.identity())
+    jobs = [
+        planner.plan(row.instance, row.variant, row.index, make_limits(row.instance.timeout_s, plan.limits.max_domains))
+        for row in rows
+    ]
+    header = _header(plan, options, jobs, tool, earlier)
+    manifests: Mapping[str, Mapping[str, object]] = {}
+    with open_run(options.out, resume=options.resume) as store:
+        return execute(PlannedRun(plan, header, manifests, jobs), store, tool, reporter)
+
+
+def _select(instances: Sequence[Instance], options: RunOptions) -> list[_Row]:
+    names = _variant_names(instances)
+    chosen = None if options.variants is None else set(options.variants)
+    unknown = sorted((chosen or set()) - set(names.values()))
+    if unknown:
+        raise UsageError(
+            f"the list has no network '{unknown[0]}'; choose from {', '.join(dict.fromkeys(names.values()))}"
+        )
+    count = len(instances) if options.inputs is None else options.inputs
+    rows = [
+        _Row(index, names[instance.network], _lowered(instance, options.timeout_s))
+        for index, instance in enumerate(instances[: max(count, 0)])
+        if chosen is None or names[instance.network] in chosen
+    ]
+    if not rows:
+        raise UsageError("no instance is left to decide; ask for more with --inputs or --variants")
+    return rows
+
+
+def _variant_names(instances: Sequence[Instance]) -> dict[Path, str]:
+    """Returns network file to a name: the file's stem, or its path in the list where two stems are the same."""
+    written = {instance.network: instance.network_name for instance in instances}
+    stems = {path: PurePosixPath(name).name.removesuffix(".gz").removesuffix(".onnx") for path, name in written.items()}
+    counts = Counter(stems.values())
+    return {path: stem if counts[stem] == 1 else written[path] for path, stem in stems.items()}
+
+
+def _lowered(instance: Instance, timeout_s: float | None) -> Instance:
+    if timeout_s is None or timeout_s >= instance.timeout_s:
+        return instance
+    limit = make_limits(timeout_s, None).timeout_s
+    return Instance(instance.network, instance.property, limit, instance.network_name, instance.property_name)
+
+
+def _plan(name: str, out: Path, options: RunOptions, rows: Sequence[_Row], machine: Machine) -> RunPlan:
+    sizes = Counter(row.variant for row in rows)
+    longest = max(row.instance.timeout_s for row in rows)
+    return RunPlan(
+        benchmark=name,
+        title=name,
+        protocol="instances",
+        out=out,
+        variants=tuple(sizes),
+        inputs=max(sizes.values()),
+        limits=make_limits(longest, options.max_domains),
+        device=choose_device(options.device or "auto", machine),
+        tool=options.tool or DEFAULT_TOOL,
+        seed=options.seed or 0,
+        instances=len(rows),
+    )
+
+
+def _header(
+    plan: RunPlan,
+    options: RunOptions,
+    jobs: Sequence[Job],
+    tool: Tool,
+    earlier: RunHeader | None,
+) -> RunHeader:
+    return RunHeader(
+        benchmark=plan.benchmark,
+        variants=plan.variants,
+        inputs=plan.inputs,
+        inputs_of=Counter(job.variant for job in jobs),
+        timeout_s=plan.limits.timeout_s,
+        device=plan.device.words,
+        timeout_on=plan.limits.timeout_on,
+        max_domains=plan.limits.max_domains,
+        labelled=False,
+        title=plan.title,
+        protocol=plan.protocol,
+        command=options.command,
+        started_at=earlier.started_at if earlier is not None and earlier.started_at else now(),
+        seed=plan.seed,
+        tool=plan.tool,
+        provenance=provenance(plan, {job.variant: job.network_sha256 for job in jobs}, tool.identity(), REPOSITORY),
+    )
