@@ -17,6 +17,7 @@ RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))
       > /tmp/requirements.txt \
     && pip install --quiet -c constraints.txt -r /tmp/requirements.txt hatchling editables \
     && rm /tmp/requirements.txt
+RUN useradd --uid 1000 lgbench && mkdir -m 1777 /results
 COPY LICENSE README.md ./
 COPY scripts/docker-entrypoint.sh /usr/local/bin/
 COPY models ./models
@@ -26,7 +27,6 @@ RUN pip install --quiet --no-deps --no-build-isolation -e . && python -m compile
 
 # Any user id may run the image (docker run --user): caches go to /tmp, results to a folder that everyone may write, and
 # libraries that ask for the user's name find one although the id has none.
-RUN useradd --create-home --uid 1000 lgbench && mkdir -m 1777 /results
 ENV HOME=/tmp USER=lgbench LOGNAME=lgbench MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba \
     OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0
 USER lgbench
