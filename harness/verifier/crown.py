@@ -71,10 +71,10 @@ def with_grafted_neurons(graph: Graph, found: RootBounds) -> dict[int, Bounds]:
     """
     result = dict(found.activations)
     first = min(result, default=0)
-    for k in result:
+    for k, bounds in found.activations.items():
         op = graph.activation(k)
         if op.linear is not None and k != first:
-            result[k] = tightened(graph, k, result[k], unstable(result[k]) & op.linear, found)
+            result[k] = tightened(graph, k, bounds, unstable(bounds) & op.linear, found)
     return result
 
 

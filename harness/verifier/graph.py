@@ -26,11 +26,14 @@ class Pads(NamedTuple):
     right: int = 0
 
 
+NO_PADS = Pads()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Input:
     """The network's input."""
 
-    def forward(self, *values: Tensor) -> Tensor:
+    def forward(self, *_values: Tensor) -> Tensor:
         """Never called: the input's value is given."""
         raise AssertionError("an input has no operands")
 
@@ -44,7 +47,7 @@ class Conv:
     bias: Tensor
     """`(out channels,)`."""
     stride: tuple[int, int] = (1, 1)
-    pads: Pads = Pads()
+    pads: Pads = NO_PADS
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
 

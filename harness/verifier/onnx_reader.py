@@ -20,7 +20,22 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
 from harness.domain import UnsupportedNetworkError
-from harness.verifier.graph import Add, Conv, Graph, Input, Linear, Node, Op, Pads, Relu, Reshape, Scale, Shape, Transpose, size
+from harness.verifier.graph import (
+    Add,
+    Conv,
+    Graph,
+    Input,
+    Linear,
+    Node,
+    Op,
+    Pads,
+    Relu,
+    Reshape,
+    Scale,
+    Shape,
+    Transpose,
+    size,
+)
 from harness.verifier.rewrite import simplify
 
 FLOAT = torch.float64
@@ -121,7 +136,9 @@ class _Reader:
         return self.nodes[index].shape
 
     def error(self, reason: str) -> UnsupportedNetworkError:
-        where = "" if self.proto is None else f", node '{self.proto.name or self.proto.output[0]}' ({self.proto.op_type})"
+        where = (
+            "" if self.proto is None else f", node '{self.proto.name or self.proto.output[0]}' ({self.proto.op_type})"
+        )
         return UnsupportedNetworkError(f"{self.source}{where}: {reason}")
 
 
@@ -167,9 +184,7 @@ def _conv(reader: _Reader, proto: onnx.NodeProto) -> int:
     if reader.constant(proto, 2) is not None:
         bias = reader.weights(proto, 2)
     stride, dilation = attributes.get("strides") or (1, 1), attributes.get("dilations") or (1, 1)
-    op = Conv(
-        weight, bias, (stride[0], stride[1]), _pads(reader, attributes), (dilation[0], dilation[1]), groups
-    )
+    op = Conv(weight, bias, (stride[0], stride[1]), _pads(reader, attributes), (dilation[0], dilation[1]), groups)
     return _conv_node(reader, x, op)
 
 

@@ -105,4 +105,3 @@ def _without_unused(nodes: Sequence[Node]) -> Graph:
     order = sorted(used)
     place = {old: new for new, old in enumerate(order)}
     return Graph(tuple(replace(nodes[k], inputs=tuple(place[i] for i in nodes[k].inputs)) for k in order))
-

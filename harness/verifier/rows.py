@@ -83,7 +83,7 @@ class Rows:
 
 
 def _padded(field: Tensor, origin: Origin, height: int, width: int) -> tuple[Tensor, int, int]:
-    """Returns the field with so many zeros around it that every window lies inside, and what that added on top and left."""
+    """Returns the field with zeros around it so that every window lies inside, and how many on top and left."""
     rows, columns = field.shape[2:]
     top, left = max(0, -int(origin.y.min())), max(0, -int(origin.x.min()))
     bottom = max(0, int(origin.y.max()) + height - rows)
@@ -126,7 +126,7 @@ def conv_backward(rows: Rows, op: Conv, shape: Shape) -> Rows:
         op: the convolution.
         shape: shape of the convolution's input.
     """
-    A = functional.conv_transpose2d(rows.A, op.weight, None, op.stride, groups=op.groups, dilation=op.dilation)
+    A = transposed_convolution(rows.A, op)
     _, height, width = shape
     if rows.origin is None:
         return Rows(_cut_to_image(A, op, height, width), rows.owner)
@@ -137,6 +137,35 @@ def conv_backward(rows: Rows, op: Conv, shape: Shape) -> Rows:
     if not bool(inside_y.all() and inside_x.all()):
         A = A * (inside_y[:, None, :, None] & inside_x[:, None, None, :])
     return Rows(A, rows.owner, Origin(y, x))
+
+
+def transposed_convolution(A: Tensor, op: Conv) -> Tensor:
+    """Returns the adjoint of a convolution without padding, applied to each row.
+
+    One matrix product and one strided addition for each kernel element: unlike the library's transposed convolution
+    this is as fast in float64 as in float32, and a row's result does not depend on the rows beside it.
+
+    Args:
+        A: `(rows, out channels, height, width)`.
+        op: the convolution.
+    """
+    count, channels, height, width = A.shape
+    kernel = op.weight.shape[2:]
+    groups, inner = op.groups, op.weight.shape[1]
+    # The kernel element stands before the channel, so that each addition below runs over contiguous memory.
+    weight = op.weight.reshape(groups, channels // groups, inner, -1).transpose(2, 3).flatten(2)
+    split = A.permute(0, 2, 3, 1).reshape(-1, groups, channels // groups).transpose(0, 1)
+    product = (split @ weight).view(groups, count, height, width, *kernel, inner)
+    sides = zip((height, width), op.stride, kernel, op.dilation, strict=True)
+    extent = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in sides]
+    result = A.new_zeros(groups, count, *extent, inner)
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            top, left = i * op.dilation[0], j * op.dilation[1]
+            rows = slice(top, top + (height - 1) * op.stride[0] + 1, op.stride[0])
+            columns = slice(left, left + (width - 1) * op.stride[1] + 1, op.stride[1])
+            result[:, :, rows, columns] += product[:, :, :, :, i, j]
+    return result.permute(1, 0, 4, 2, 3).reshape(count, groups * inner, *extent)
 
 
 def _inside(first: Tensor, extent: int, limit: int) -> Tensor:

@@ -1,0 +1,111 @@
+"""What others call: one instance in this process, or a stream of requests from the runner."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from harness.domain import LgBenchError, Limits, Property, ToolAnswer, UnsupportedNetworkError, Verdict
+from harness.formats.engine_protocol import EngineRequest, decode_request, encode_answer
+from harness.formats.onnx_file import load_model_bytes
+from harness.formats.vnnlib import read_property
+from harness.verifier.config import EngineConfig
+from harness.verifier.engine import Emit, Engine
+
+logger = logging.getLogger(__name__)
+
+
+def use_cores(workers: int) -> None:
+    """Sets torch to the cores that this process may use, and to exact float32 products (no TF32)."""
+    torch.set_num_threads(max(1, workers))
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def available_cores() -> int:
+    """Returns the number of cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def verify_instance(
+    network: Path,
+    property_file: Path,
+    timeout_s: float,
+    device: str = "cpu",
+    seed: int = 0,
+    max_domains: int | None = None,
+) -> ToolAnswer:
+    """Returns the engine's answer on one instance, decided in competition manner (the limit is on the wall clock).
+
+    Raises:
+        UsageError: a file cannot be read, or network and property do not fit.
+    """
+    answers: list[ToolAnswer] = []
+    limits = Limits(timeout_s, "wall", max_domains)
+    request = EngineRequest(network, {"instance": property_file}, limits, seed, device)
+    serve_request(request, lambda _key, answer: answers.append(answer), strict=True)
+    return answers[0]
+
+
+def serve_request(request: EngineRequest, emit: Emit, strict: bool = False) -> None:
+    """Decides all instances of a request and emits one answer for each.
+
+    Args:
+        request: network, properties, limits.
+        emit: receives key and answer.
+        strict: bad input raises (UsageError); else it is the answer `error` of the instances it concerns.
+    """
+    cores = available_cores()
+    use_cores(cores)
+    config = EngineConfig(seed=request.seed, device=request.device, workers=cores)
+    try:
+        engine = Engine(load_model_bytes(request.network), str(request.network), config)
+    except UnsupportedNetworkError as error:
+        _all(request.properties, Verdict.UNKNOWN, str(error), emit)
+        return
+    except LgBenchError as error:
+        if strict:
+            raise
+        _all(request.properties, Verdict.ERROR, str(error), emit)
+        return
+    engine.decide(_properties(engine, request, emit, strict), request.limits, emit)
+
+
+def _properties(engine: Engine, request: EngineRequest, emit: Emit, strict: bool) -> dict[str, Property]:
+    """Returns the properties that can be read and fit the network; the others are answered with `error`."""
+    good: dict[str, Property] = {}
+    for key, path in request.properties.items():
+        try:
+            prop = read_property(path)
+            engine.check(prop, str(path))
+        except LgBenchError as error:
+            if strict:
+                raise
+            _all({key: path}, Verdict.ERROR, str(error), emit)
+        else:
+            good[key] = prop
+    return good
+
+
+def _all(properties: Mapping[str, Path], verdict: Verdict, message: str, emit: Emit) -> None:
+    for key in properties:
+        emit(key, ToolAnswer(verdict, 0.0, 0.0, message=message))
+
+
+def serve(requests: IO[str], events: IO[str]) -> None:
+    """Answers requests until the input ends; the protocol is `harness.formats.engine_protocol`'s."""
+
+    def send(event: Mapping[str, object]) -> None:
+        events.write(json.dumps(event) + "\n")
+        events.flush()
+
+    for line in requests:
+        if line.strip():
+            serve_request(decode_request(line), lambda key, answer: send(encode_answer(key, answer)))
+            send({"event": "done"})

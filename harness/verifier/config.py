@@ -1,0 +1,47 @@
+"""Settings of the engine, as one frozen value that is passed down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class AttackConfig:
+    """One round of projected gradient descent."""
+
+    restarts: int
+    steps: int
+    step_size: float = 0.3
+    """First step, as a share of the box's radius."""
+    decay: float = 0.95
+    """What the step is multiplied by after each step."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Everything that determines the engine's answers beside network, property and limits."""
+
+    seed: int = 0
+    device: str = "cpu"
+    """`cpu` or `cuda`."""
+    first_attack: AttackConfig = AttackConfig(restarts=1, steps=10)
+    """On every input, against all violation regions at once, before any bound."""
+    second_attack: AttackConfig = AttackConfig(restarts=4, steps=40)
+    """On the regions that root bounds leave open, each for itself."""
+    attack_batch: int = 256
+    """Points of one attack batch."""
+    root_iterations: int = 10
+    """Steps on alpha at the root of branch and bound."""
+    iterations: int = 1
+    """Steps on alpha and beta in every other domain."""
+    leaf_iterations: int = 200
+    """Steps where every neuron is split and only the multipliers are left to improve."""
+    alpha_step: float = 0.4
+    beta_step: float = 0.5
+    """Relative to the size of the neuron's coefficient."""
+    workers: int = 2
+    """Inputs in branch and bound at the same time, each in its own thread."""
+    max_open_domains: int = 40_000
+    """Open domains of one input; more than that is `unknown` (memory)."""
+    group: int = 64
+    """Inputs that go through the stages together; bounds the memory of their root bounds."""

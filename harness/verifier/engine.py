@@ -1,0 +1,313 @@
+"""The engine: decides all instances of one network together, in the order attack, bounds, attack, branch and bound.
+
+An instance is `unsat` only when every violation region of every case of its property is excluded by bounds that hold;
+it is `sat` only when ONNX Runtime confirms a counterexample; everything else is `unknown` or `timeout`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.domain import Counterexample, EngineRecord, Limits, Property, Stage, ToolAnswer, Verdict
+from harness.verifier.attack import Target, attack
+from harness.verifier.bab import Outcome, Search, SearchResult
+from harness.verifier.config import AttackConfig, EngineConfig
+from harness.verifier.crown import RootBounds, margins, root_bounds, unstable, with_grafted_neurons
+from harness.verifier.fold import fold
+from harness.verifier.graph import Graph, neuron_count
+from harness.verifier.kernels.choice import make_kernel
+from harness.verifier.onnx_reader import read_graph
+from harness.verifier.problem import Problem, Region, boxes_of, problems_of
+from harness.verifier.witness import WitnessChecker
+
+logger = logging.getLogger(__name__)
+
+ROOT_RADIUS = 1e-7
+"""A root margin counts as proved above this; smaller ones are left to the kernel, which bounds its own error."""
+
+Emit = Callable[[str, ToolAnswer], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Case:
+    """One problem of an instance, and how far it is."""
+
+    problem: Problem
+    regions: list[Region] = field(default_factory=list)
+    """Regions that are not excluded yet."""
+    rows: list[int] = field(default_factory=list)
+    """For each open region the row with the best root bound."""
+    found: RootBounds | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Instance:
+    """Where one instance stands."""
+
+    key: str
+    cases: list[_Case]
+    started: float
+    work_s: float = 0.0
+    stage: Stage = Stage.INCOMPLETE
+    """The stage that decides if nothing more is needed."""
+    root_margins: list[NDArray[np.float64]] = field(default_factory=list)
+    domains: int = 0
+    entered_bab: bool = False
+    unstable: dict[str, NDArray[np.bool_]] | None = None
+    unstable_nonlinear: int = 0
+
+
+@contextmanager
+def _work_of(instances: Sequence[_Instance]) -> Iterator[None]:
+    """Shares the time of the block among the instances."""
+    before = time.monotonic()
+    try:
+        yield
+    finally:
+        share = (time.monotonic() - before) / max(len(instances), 1)
+        for instance in instances:
+            instance.work_s += share
+
+
+class Engine:
+    """An engine for one network.
+
+    Args:
+        model_bytes: ONNX model, not compressed.
+        source: its name, for messages.
+        config: what determines the answers.
+
+    Raises:
+        UnsupportedNetworkError: the network has something that the engine does not know; nothing was computed.
+    """
+
+    def __init__(self, model_bytes: bytes, source: str, config: EngineConfig) -> None:
+        self.config, self.source = config, source
+        self.device = torch.device(config.device)
+        self.graph = read_graph(model_bytes, source).to(torch.float64, self.device)
+        self.fast = self.graph.to(torch.float32)
+        self.neurons = neuron_count(self.graph)
+        self.checker = WitnessChecker(model_bytes)
+
+    def check(self, prop: Property, source: str) -> None:
+        """Raises UsageError if a property is not over this network's inputs and outputs."""
+        problems_of(prop, self.graph, source)
+
+    def decide(self, properties: Mapping[str, Property], limits: Limits, emit: Emit) -> None:
+        """Decides every property and calls `emit` once for each, as soon as its answer is known.
+
+        `emit` is called from the calling thread only. An answer does not depend on the other properties beyond the
+        rounding of batched float32 evaluations in the attacks, whose finds are confirmed one by one.
+
+        Args:
+            properties: key to property; all must fit the network (UsageError otherwise, before any answer).
+            limits: time, and optionally domains, of each property.
+            emit: receives key and answer.
+        """
+        started = time.monotonic()
+        instances = [
+            _Instance(key, [_Case(p, list(p.regions)) for p in problems_of(prop, self.graph, key)], started)
+            for key, prop in properties.items()
+        ]
+        for first in range(0, len(instances), self.config.group):
+            _Run(self, limits, emit).group(instances[first : first + self.config.group])
+
+
+class _Run:
+    """One pass of a group of instances through the stages."""
+
+    def __init__(self, engine: Engine, limits: Limits, emit: Emit) -> None:
+        self.engine, self.limits, self._emit = engine, limits, emit
+        self.open: list[_Instance] = []
+
+    def group(self, instances: Sequence[_Instance]) -> None:
+        self.open = list(instances)
+        config = self.engine.config
+        self.attack(config.first_attack, lambda case: [tuple(case.regions)])
+        for instance in list(self.open):
+            self.bound(instance)
+        self.attack(config.second_attack, lambda case: [(region,) for region in case.regions])
+        self.branch()
+
+    def remaining(self, instance: _Instance) -> float:
+        """Returns the seconds that an instance has left, by the clock that its limit is on."""
+        wall = time.monotonic() - instance.started
+        return self.limits.timeout_s - (wall if self.limits.timeout_on == "wall" else instance.work_s)
+
+    def attack(self, config: AttackConfig, aims: Callable[[_Case], list[tuple[Region, ...]]]) -> None:
+        """Searches counterexamples of all open cases in common batches; confirmed ones are answers."""
+        instances = [i for i in self.open if self.remaining(i) > 0]
+        owners = [i for i in instances for _ in i.cases]
+        problems = [case.problem for i in instances for case in i.cases]
+        cases = [case for i in instances for case in i.cases]
+        targets = [Target(k, aim) for k, case in enumerate(cases) for aim in aims(case)]
+        if not targets:
+            return
+        engine = self.engine
+        with _work_of(instances):
+            batch, seed = engine.config.attack_batch, engine.config.seed
+            candidates = attack(engine.fast, problems, targets, config, batch, seed)
+        for candidate in candidates:
+            witness = engine.checker.confirm(problems[candidate.problem], candidate.x)
+            if witness is not None and owners[candidate.problem] in self.open:
+                self.answer(owners[candidate.problem], Verdict.SAT, Stage.ATTACK, witness)
+
+    def bound(self, instance: _Instance) -> None:
+        """Bounds the instance's cases at the root and drops the regions that are excluded; all excluded is `unsat`."""
+        with _work_of([instance]):
+            for case in instance.cases:
+                if self.remaining(instance) <= 0:
+                    break
+                self._bound_case(instance, case)
+            else:
+                instance.cases = [case for case in instance.cases if case.regions]
+        if not instance.cases:
+            self.answer(instance, Verdict.UNSAT, Stage.INCOMPLETE)
+        elif self.remaining(instance) <= 0:
+            self.answer(instance, Verdict.TIMEOUT)
+
+    def _bound_case(self, instance: _Instance, case: _Case) -> None:
+        graph = self.engine.graph
+        found = root_bounds(graph, boxes_of([case.problem], graph))
+        sizes = [len(region.rhs) for region in case.regions]
+        if not case.regions or min(sizes) == 0:
+            case.found, case.rows = found, [0] * len(sizes)
+            return
+        C = torch.cat([region.C for region in case.regions]).to(self.engine.device)
+        rhs = torch.cat([region.rhs for region in case.regions])
+        owner = torch.zeros(len(C), dtype=torch.int64, device=C.device)
+        values = margins(graph, C, owner, found).cpu() - rhs
+        best = [part.max(0) for part in torch.split(values, sizes)]
+        instance.root_margins.append(np.array([float(b.values) for b in best]))
+        kept = [k for k, b in enumerate(best) if not float(b.values) > ROOT_RADIUS]
+        case.rows = [int(best[k].indices) for k in kept]
+        case.regions = [case.regions[k] for k in kept]
+        case.found = found if kept else None
+
+    def branch(self) -> None:
+        """Gives each open instance a thread of its own; those whose root bounds are best come first."""
+        for instance in [i for i in self.open if self.remaining(i) <= 0]:
+            self.answer(instance, Verdict.TIMEOUT)
+        order = sorted(self.open, key=lambda i: -min((float(m.min()) for m in i.root_margins), default=0.0))
+        with ThreadPoolExecutor(self.engine.config.workers) as pool:
+            futures = {pool.submit(self._search, instance): instance for instance in order}
+            try:
+                for future in as_completed(futures):
+                    self._conclude(futures[future], future)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _search(self, instance: _Instance) -> SearchResult:
+        """Runs branch and bound on an instance's open cases, one after the other."""
+        before, spent = time.monotonic(), instance.work_s
+
+        def clock() -> bool:
+            instance.work_s = spent + time.monotonic() - before
+            return self.remaining(instance) <= 0
+
+        branched, result = False, SearchResult(Outcome.PROVED, 0, False)
+        for case in instance.cases:
+            result = self._search_case(instance, case, clock)
+            branched = branched or result.branched
+            if result.outcome is not Outcome.PROVED:
+                break
+        clock()
+        instance.entered_bab = branched or result.outcome not in (Outcome.PROVED, Outcome.FALSIFIED)
+        return SearchResult(result.outcome, instance.domains, branched, result.counterexample)
+
+    def _search_case(self, instance: _Instance, case: _Case, clock: Callable[[], bool]) -> SearchResult:
+        engine, found = self.engine, case.found
+        if found is None or any(len(region.rhs) == 0 for region in case.regions):
+            return SearchResult(Outcome.EXHAUSTED, 0, False)
+        C = torch.stack([region.C[row] for region, row in zip(case.regions, case.rows, strict=True)])
+        rhs = torch.stack([region.rhs[row] for region, row in zip(case.regions, case.rows, strict=True)])
+        network = fold(engine.graph, found, C.to(engine.device), rhs.to(engine.device))
+        box = found.box
+
+        def confirm(corner: NDArray[np.int8]) -> Counterexample | None:
+            sign = torch.from_numpy(corner).to(box.lower).view(box.lower.shape)
+            return engine.checker.confirm(case.problem, torch.where(sign > 0, box.upper, box.lower))
+
+        left = None
+        if self.limits.max_domains is not None:
+            left = max(0, self.limits.max_domains - instance.domains)
+        result = Search(network, make_kernel(network, engine.device), engine.config, left, clock, confirm).run()
+        instance.domains += result.domains
+        if result.branched or result.outcome not in (Outcome.PROVED, Outcome.FALSIFIED):
+            _count_unstable(instance, engine.graph, found)
+        return result
+
+    def _conclude(self, instance: _Instance, future: Future[SearchResult]) -> None:
+        """Turns the outcome of a search into the instance's answer."""
+        try:
+            result = future.result()
+        except Exception as error:
+            logger.exception("branch and bound of %s failed", instance.key)
+            self.answer(instance, Verdict.ERROR, None, None, f"{type(error).__name__}: {error}")
+            return
+        stage = Stage.BAB if result.branched else Stage.INCOMPLETE
+        if result.outcome is Outcome.PROVED:
+            self.answer(instance, Verdict.UNSAT, stage)
+        elif result.outcome is Outcome.FALSIFIED:
+            self.answer(instance, Verdict.SAT, Stage.BAB if result.branched else Stage.ATTACK, result.counterexample)
+        elif result.outcome is Outcome.STOPPED:
+            self.answer(instance, Verdict.TIMEOUT)
+        else:
+            self.answer(instance, Verdict.UNKNOWN, None, None, _REASONS[result.outcome])
+
+    def answer(
+        self,
+        instance: _Instance,
+        verdict: Verdict,
+        stage: Stage | None = None,
+        witness: Counterexample | None = None,
+        message: str = "",
+    ) -> None:
+        """Emits an instance's answer and takes it out of the group."""
+        self.open.remove(instance)
+        instance.cases = []
+        record = EngineRecord(
+            np.concatenate(instance.root_margins) if instance.root_margins else None,
+            instance.domains,
+            instance.unstable,
+            instance.entered_bab,
+            self.engine.neurons,
+            instance.unstable_nonlinear,
+        )
+        wall = time.monotonic() - instance.started
+        self._emit(instance.key, ToolAnswer(verdict, wall, instance.work_s, stage, witness, message, record))
+
+
+_REASONS = {
+    Outcome.DOMAINS: "the limit on domains was reached",
+    Outcome.MEMORY: "too many open domains",
+    Outcome.EXHAUSTED: "a domain with all neurons split could not be closed",
+}
+
+
+def _count_unstable(instance: _Instance, graph: Graph, found: RootBounds) -> None:
+    """Keeps which neurons are unstable at the root, grafted ones included (linear-grafting reference, section 5)."""
+    masks: dict[str, NDArray[np.bool_]] = {}
+    nonlinear = 0
+    for k, bounds in with_grafted_neurons(graph, found).items():
+        op = graph.activation(k)
+        mask = _flat(unstable(bounds))
+        masks[op.name] = mask
+        nonlinear += int(mask.sum()) if op.linear is None else int((mask & ~_flat(op.linear)).sum())
+    instance.unstable, instance.unstable_nonlinear = masks, nonlinear
+
+
+def _flat(mask: Tensor) -> NDArray[np.bool_]:
+    flat: NDArray[np.bool_] = mask.flatten().cpu().numpy()
+    return flat

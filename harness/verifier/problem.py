@@ -1,0 +1,92 @@
+"""A property in the form in which the engine works on it: one box with its violation regions, as tensors."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.domain import InputBox, OutputPolytope, Property, UsageError
+from harness.verifier.graph import Graph, size
+from harness.verifier.interval import Box
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """A violation region: all outputs y with `C y <= rhs` (`<` where strict). Its rows are float64 on the CPU."""
+
+    C: Tensor
+    """`(rows, outputs)`."""
+    rhs: Tensor
+    """`(rows,)`."""
+    strict: Tensor
+    """`(rows,)` bool."""
+
+    def contains(self, y: Tensor) -> Tensor:
+        """Returns which outputs lie in the region, `(batch,)` for `(batch, outputs)`; compared in float64."""
+        value = y.double() @ self.C.T
+        return torch.where(self.strict, value < self.rhs, value <= self.rhs).all(1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """One case of a property: is there an input of the box whose output lies in some region?"""
+
+    box: InputBox
+    regions: tuple[Region, ...]
+
+    def seed(self, base: int) -> int:
+        """Returns a seed that depends on the box and `base` alone, so that no answer depends on its neighbours."""
+        digest = hashlib.sha256(self.box.lower.tobytes() + self.box.upper.tobytes() + str(base).encode())
+        return int.from_bytes(digest.digest()[:8], "big") >> 1
+
+    def violated_by(self, y: Tensor) -> Tensor:
+        """Returns which outputs violate, `(batch,)` bool."""
+        hit = torch.zeros(len(y), dtype=torch.bool)
+        for region in self.regions:
+            hit |= region.contains(y.cpu())
+        return hit
+
+
+def problems_of(prop: Property, graph: Graph, source: str) -> tuple[Problem, ...]:
+    """Returns the cases of a property that have a point in their box.
+
+    Bounds are widened to their float32 values where casting moves them outwards: that is the set over which the
+    competition judges a witness of a float32 network (VNN-COMP 2026).
+
+    Raises:
+        UsageError: the property is over other numbers of inputs or outputs than the network has.
+    """
+    inputs, outputs = size(graph.input_shape), size(graph.output_shape)
+    if (prop.input_size, prop.output_size) != (inputs, outputs):
+        raise UsageError(
+            f"{source}: a property over {prop.input_size} inputs and {prop.output_size} outputs, but the network has "
+            f"{inputs} and {outputs}; check that network and property belong together"
+        )
+    return tuple(
+        Problem(_float32_box(case.box), tuple(_region(p) for p in case.polytopes))
+        for case in prop.cases
+        if not case.box.is_empty
+    )
+
+
+def _float32_box(box: InputBox) -> InputBox:
+    low, high = box.lower.astype(np.float32), box.upper.astype(np.float32)
+    return InputBox(np.minimum(box.lower, low), np.maximum(box.upper, high))
+
+
+def _region(polytope: OutputPolytope) -> Region:
+    return Region(*(torch.from_numpy(np.array(a)) for a in (polytope.coefficients, polytope.rhs, polytope.strict)))
+
+
+def boxes_of(problems: list[Problem], graph: Graph) -> Box:
+    """Returns the problems' boxes as one batch, in the graph's type and on its device."""
+
+    def stack(ends: list[np.ndarray]) -> Tensor:
+        flat = torch.from_numpy(np.stack(ends)).to(graph.device, graph.dtype)
+        return flat.view(len(problems), *graph.input_shape)
+
+    return Box(stack([p.box.lower for p in problems]), stack([p.box.upper for p in problems]))
