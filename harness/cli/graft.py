@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import numpy as np
 
 from harness.cli.training_common import (
     CHECKPOINT_OPTION,
     DATA_OPTION,
     DEVICE_OPTION,
+    EXIT_UNFINISHED,
     MAX_SECONDS_OPTION,
     NetworkName,
-    TrainingDisplay,
     counting,
     data_remarks,
-    stop_on_signal,
+    publish_trained,
+    report_published,
+    run_training,
     test_data,
     torch_device,
     training_data,
 )
+from harness.data.datasets import SCORE_SUBSET, load_images, score_subset
 from harness.domain import UsageError
 from harness.files import sha256_file
 from harness.grafting.finetune import FINETUNE_EPOCHS, GRAFT_LR_THESIS, WEIGHT_LR, finetune_config, grafted_copy
 from harness.grafting.instability import Instability, instability
-from harness.grafting.masks import read_mask, write_mask
+from harness.grafting.masks import read_mask
 from harness.grafting.ranking import Ranking
-from harness.grafting.scores import INSTABILITY, collect_scores, read_scores, write_scores
-from harness.grafting.selection import DEFAULT_GAMMAS, DEFAULT_RATIO, select
-from harness.grafting.significance import SUBSET_SIZE, Heuristic, score_subset, significance
+from harness.grafting.recipe import MaskRecipe, make_mask
+from harness.grafting.scores import collect_scores, write_scores
+from harness.grafting.selection import DEFAULT_GAMMAS, DEFAULT_RATIO
+from harness.grafting.significance import Heuristic, significance
 from harness.networks import zoo
 from harness.run.store import Store
 from harness.training.evaluate import PgdConfig
 from harness.training.evaluate import evaluate as measure
 from harness.training.loop import Trainer, TrainingConfig
-from harness.training.publish import Origin, images_sha256, metrics, publish
+from harness.training.publish import Origin, images_sha256, metrics
 
-EXIT_UNFINISHED = 1
 OUT_FILE = click.Path(path_type=Path, dir_okay=False)
 IN_FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -50,7 +51,7 @@ IN_FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--out", type=OUT_FILE, required=True, help="Score file (.npz) to write.")
 @click.option("--run", "run_folder", type=click.Path(path_type=Path), help="Run folder whose instability to add.")
 @click.option("--variant", help="Which variant of the run.  [default: the network's name]")
-@click.option("--images", type=click.IntRange(min=2), default=SUBSET_SIZE, show_default=True, help="Training images.")
+@click.option("--images", type=click.IntRange(min=2), default=SCORE_SUBSET, show_default=True, help="Training images.")
 @DATA_OPTION
 @DEVICE_OPTION
 def score(
@@ -112,40 +113,25 @@ def mask(
     Reads the arrays `layer_sizes`, `instability` and the heuristic's; writes `mask` (uint8, flat), `layer_sizes` and
     `stage_picks`, with names and shapes of the activations where the score file has them.
     """
-    chosen = Heuristic.parse(heuristic)
-    scores = read_scores(scores_file)
-    selection = select(
-        scores.array(chosen),
-        scores.array(INSTABILITY),
-        ranking=Ranking(ranking),
-        instability_ranking=None if instability_ranking is None else Ranking(instability_ranking),
-        gammas=parse_gammas(gammas),
-        ratio=ratio,
-        layer_sizes=scores.layer_sizes if local else None,
+    recipe = MaskRecipe(
+        Heuristic.parse(heuristic),
+        Ranking(ranking),
+        None if instability_ranking is None else Ranking(instability_ranking),
+        parse_gammas(gammas),
+        ratio,
+        local,
     )
-    provenance = {
-        **{key: value for key, value in scores.provenance.items() if key.startswith("network")},
-        "scores_sha256": sha256_file(scores_file),
-        "heuristic": chosen.value,
-        "ranking": ranking,
-        "instability_ranking": instability_ranking or ranking,
-        "gammas": gammas,
-        "ratio": f"{ratio:g}",
-        "scope": "layer" if local else "network",
-    }
-    layers = dict(zip(scores.names, scores.shapes, strict=True)) if scores.names else None
-    write_mask(out, selection.mask, scores.layer_sizes, selection.stage_picks, layers, provenance)
-    bounds = np.cumsum((0, *scores.layer_sizes))
-    counts = [int(selection.mask[a:b].sum()) for a, b in itertools.pairwise(bounds)]
+    made = make_mask(recipe, scores_file, out)
+    scores, counts = made.scores, made.layer_counts
     if as_json:
         names = scores.names or tuple(f"layer{i + 1}" for i in range(len(counts)))
-        layers_json = [
+        layers = [
             {"name": name, "neurons": size, "grafted": count}
             for name, size, count in zip(names, scores.layer_sizes, counts, strict=True)
         ]
-        click.echo(json.dumps({"neurons": scores.neurons, "grafted": selection.count, "layers": layers_json}))
+        click.echo(json.dumps({"neurons": scores.neurons, "grafted": made.selection.count, "layers": layers}))
     else:
-        click.echo(f"{out}: {selection.count} of {scores.neurons} neurons ({' + '.join(map(str, counts))})")
+        click.echo(f"{out}: {made.selection.count} of {scores.neurons} neurons ({' + '.join(map(str, counts))})")
     return 0
 
 
@@ -199,13 +185,8 @@ def graft(
     grafted = grafted_copy(source.load("cpu"), chosen, manifest.input_shape, slope, intercept).to(where)
     config = finetune_config(TrainingConfig.from_record(manifest.training.config), epochs, retrain, weight_lr, graft_lr)
     images, test = training_data(dataset, data), test_data(dataset, data)
-    checkpoint = checkpoint or name.folder / f"{name.variant}.ckpt"
-    trainer = Trainer(grafted, config, images.train, images.validation, checkpoint)
-    with TrainingDisplay(name.variant, config.epochs) as display, stop_on_signal() as stop:
-        finished = trainer.run(display.batch, max_seconds=max_seconds, should_stop=stop)
-        display.epochs(tuple(trainer.state.history))
-    if not finished:
-        click.echo(f"not finished: epoch {trainer.state.epoch + 1} of {config.epochs}; run the same command to go on")
+    trainer = Trainer(grafted, config, images.train, images.validation, checkpoint or name.default_checkpoint)
+    if not run_training(trainer, name.variant, max_seconds):
         return EXIT_UNFINISHED
     origin = Origin(
         manifest.benchmark,
@@ -216,11 +197,7 @@ def graft(
         zoo.FileHash(mask_file.name, sha256_file(mask_file)),
         {"train_sha256": images_sha256(images.everything), **data_remarks(dataset, data)},
     )
-    with counting("measuring SA and RA", len(test)) as progress:
-        history = tuple(trainer.state.history)
-        written = publish(grafted, name.folder, origin, config, history, test, progress=progress)
-    sa, ra = written.metrics["SA"]["value"], written.metrics["RA"]["value"]
-    click.echo(f"{name.file}: {chosen.count} neurons grafted, SA {sa:.2f} %, RA {ra:.2f} % (PGD-100)")
+    report_published(publish_trained(trainer, name, origin, test), name)
     return 0
 
 
@@ -252,7 +229,7 @@ def evaluate(
     """
     name = NetworkName.parse(network)
     manifest = name.manifest
-    test = test_data(_dataset(manifest), data)[: inputs or None]
+    test = load_images(_dataset(manifest), "test", data, inputs)
     radius = float(manifest.training.config["eps"]) if eps is None else eps
     attack = PgdConfig(radius, steps, 2.5 * radius / steps, restarts)
     with counting("measuring SA and RA", len(test)) as progress:

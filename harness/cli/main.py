@@ -96,15 +96,17 @@ def cli() -> None:
     """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, command: click.Command = cli, name: str = "lgbench") -> int:
     """Runs one command and returns its exit code; user mistakes become one line on standard error.
 
     Args:
         argv: the arguments; None takes the process's own.
+        command: what to run; a program of its own passes its command.
+        name: what usage lines call the program.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = cli.main(args=None if argv is None else list(argv), prog_name="lgbench", standalone_mode=False)
+        code = command.main(args=None if argv is None else list(argv), prog_name=name, standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.ClickException as error:

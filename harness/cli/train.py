@@ -10,13 +10,14 @@ from harness.cli.training_common import (
     CHECKPOINT_OPTION,
     DATA_OPTION,
     DEVICE_OPTION,
+    EXIT_UNFINISHED,
     MAX_SECONDS_OPTION,
     Length,
     NetworkName,
-    TrainingDisplay,
-    counting,
     data_remarks,
-    stop_on_signal,
+    publish_trained,
+    report_published,
+    run_training,
     test_data,
     torch_device,
     training_data,
@@ -25,10 +26,8 @@ from harness.cli.training_common import (
 )
 from harness.networks import zoo
 from harness.training.loop import Trainer
-from harness.training.publish import Origin, images_sha256, publish
+from harness.training.publish import Origin, images_sha256
 from harness.training.schedule import Schedule
-
-EXIT_UNFINISHED = 1
 
 
 @click.command()
@@ -82,13 +81,8 @@ def train(
     )
     network = zoo.build(plan.architecture, config.seed).to(where)
     images, test = training_data(plan.dataset, data), test_data(plan.dataset, data)
-    checkpoint = checkpoint or name.folder / f"{name.variant}.ckpt"
-    trainer = Trainer(network, config, images.train, images.validation, checkpoint)
-    with TrainingDisplay(name.variant, config.epochs) as display, stop_on_signal() as stop:
-        finished = trainer.run(display.batch, max_seconds=max_seconds, should_stop=stop)
-        display.epochs(tuple(trainer.state.history))
-    if not finished:
-        click.echo(f"not finished: epoch {trainer.state.epoch + 1} of {config.epochs}; run the same command to go on")
+    trainer = Trainer(network, config, images.train, images.validation, checkpoint or name.default_checkpoint)
+    if not run_training(trainer, name.variant, max_seconds):
         return EXIT_UNFINISHED
     origin = Origin(
         plan.benchmark,
@@ -97,9 +91,5 @@ def train(
         plan.note if config == plan.config else f"{config.epochs} epochs, {config.schedule}",
         data={"train_sha256": images_sha256(images.everything), **data_remarks(plan.dataset, data)},
     )
-    with counting("measuring SA and RA", len(test)) as progress:
-        history = tuple(trainer.state.history)
-        manifest = publish(network, name.folder, origin, config, history, test, progress=progress)
-    sa, ra = manifest.metrics["SA"]["value"], manifest.metrics["RA"]["value"]
-    click.echo(f"{name.file}: SA {sa:.2f} %, RA {ra:.2f} % (PGD-100, {len(test)} test images)")
+    report_published(publish_trained(trainer, name, origin, test), name)
     return 0

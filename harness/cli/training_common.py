@@ -22,11 +22,14 @@ from harness.data.images import ImageSet
 from harness.domain import UsageError
 from harness.networks import zoo
 from harness.networks.architectures import ARCHITECTURES
-from harness.training.loop import EpochRecord, TrainingConfig
+from harness.training.loop import EpochRecord, Trainer, TrainingConfig
 from harness.training.loop import Progress as Batch
+from harness.training.publish import Origin, publish
 from harness.training.schedule import Schedule
 
 Length = Literal["full", "short"]
+
+EXIT_UNFINISHED = 1
 
 DATA_OPTION = click.option(
     "--data",
@@ -41,7 +44,7 @@ DEVICE_OPTION = click.option(
 CHECKPOINT_OPTION = click.option(
     "--checkpoint",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File to save the training to and to continue it from.  [default: OUT.ckpt]",
+    help="File to save the training to and to continue it from.  [default: checkpoints/BENCHMARK/NAME.ckpt]",
 )
 MAX_SECONDS_OPTION = click.option(
     "--max-seconds",
@@ -72,6 +75,11 @@ class NetworkName:
     def file(self) -> Path:
         """The ONNX file."""
         return zoo.network_path(self.folder, self.variant)
+
+    @property
+    def default_checkpoint(self) -> Path:
+        """Where the training of the network is saved unless told otherwise: a folder that git ignores."""
+        return Path("checkpoints", self.folder.resolve().name, f"{self.variant}.ckpt")
 
     @property
     def manifest(self) -> zoo.NetworkManifest:
@@ -185,7 +193,7 @@ def training_data(dataset: str, root: Path | None) -> TrainingData:
     if root is None:
         raise UsageError("training needs the full data set: name its folder with --data (`lgbench data fetch` gets it)")
     everything = load_images(dataset, "train", root)
-    train, validation = train_validation(everything)
+    train, validation = train_validation(dataset, everything)
     return TrainingData(everything, train, validation)
 
 
@@ -269,6 +277,40 @@ class TrainingDisplay:
                 highlight=False,
             )
         self._seen = len(history)
+
+
+def run_training(trainer: Trainer, title: str, max_seconds: float | None) -> bool:
+    """Trains with a progress display until the end, the time is over, or Ctrl-C; says how to go on.
+
+    Returns:
+        Whether the training is finished.
+    """
+    epochs = trainer.config.epochs
+    with TrainingDisplay(title, epochs) as display, stop_on_signal() as stop:
+        finished = trainer.run(display.batch, max_seconds=max_seconds, should_stop=stop)
+        display.epochs(tuple(trainer.state.history))
+    if not finished:
+        click.echo(
+            f"{title}: stopped in epoch {trainer.state.epoch + 1} of {epochs}; the same command goes on from there"
+        )
+    return finished
+
+
+def publish_trained(trainer: Trainer, name: NetworkName, origin: Origin, test: ImageSet) -> zoo.NetworkManifest:
+    """Rounds, measures and writes the network of a finished training, with a progress bar; see `publish`."""
+    history = tuple(trainer.state.history)
+    with counting(f"{name.variant}: measuring SA and RA", len(test)) as progress:
+        return publish(trainer.network, name.folder, origin, trainer.config, history, test, progress=progress)
+
+
+def report_published(manifest: zoo.NetworkManifest, name: NetworkName) -> None:
+    """Prints what was written and measured."""
+    sa, ra = manifest.metrics["SA"], manifest.metrics["RA"]
+    grafted = f"{manifest.grafted_neurons} neurons grafted, " if manifest.grafted_neurons else ""
+    click.echo(
+        f"{name.file}: {grafted}SA {sa['value']:.2f} %, RA {ra['value']:.2f} % "
+        f"({str(ra['attack']).upper()}, {ra['n']} test images)"
+    )
 
 
 def progress_bar(console: Console) -> Progress:

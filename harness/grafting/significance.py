@@ -21,9 +21,6 @@ from harness.domain import UsageError
 from harness.networks.grafted import relu_names
 from harness.training.evaluate import to_float
 
-SUBSET_SIZE = 1000
-SUBSET_SEED = 1
-
 
 class Heuristic(StrEnum):
     """What a neuron's significance is measured by."""
@@ -51,17 +48,6 @@ class Heuristic(StrEnum):
 ALIASES: Mapping[str, str] = {"gap": "gradient", "sap": "magnitude", "vap": "variance"}
 
 
-def score_subset(training_images: int, size: int = SUBSET_SIZE) -> NDArray[np.int64]:
-    """Returns which training images the scores are computed on, `(size,)`, in the reference's order.
-
-    Args:
-        training_images: number of images of the whole training file, validation part included.
-        size: images to take; all of them if there are fewer.
-    """
-    order = np.random.RandomState(SUBSET_SEED).permutation(training_images)
-    return order[:size].astype(np.int64)
-
-
 def significance(
     network: nn.Module,
     images: ImageSet,
@@ -75,7 +61,7 @@ def significance(
 
     Args:
         network: maps `(batch, C, H, W)` images in [0, 1] to logits; each activation is used once in a forward pass.
-        images: clean images with labels, at least two; see `score_subset`.
+        images: clean images with labels, at least two; see `harness.data.datasets.score_subset`.
         heuristics: which scores to compute.
         batch_size: images a pass.
 

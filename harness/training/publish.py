@@ -73,8 +73,8 @@ def publish(
     parity = check_parity(network, exported, input_shape)
     if not parity.agrees:
         raise LgBenchError(
-            f"{origin.variant}: not written, because ONNX Runtime and PyTorch differ by {parity.max_rel_diff:.3g} of the "
-            f"largest logit, where {PARITY_TOLERANCE:g} is allowed"
+            f"{origin.variant}: not written, because ONNX Runtime and PyTorch differ by {parity.max_rel_diff:.3g} of "
+            f"the largest logit, where {PARITY_TOLERANCE:g} is allowed"
         )
     accuracy = evaluate(network, test, attack, progress=progress)
     # The first of equals, as the training itself keeps it.
