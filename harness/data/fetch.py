@@ -7,6 +7,7 @@ again: a part of an archive is continued, a complete file is not fetched twice.
 from __future__ import annotations
 
 import hashlib
+import ssl
 import tarfile
 import urllib.error
 import urllib.request
@@ -123,7 +124,7 @@ def _download(archive: Archive, target: Path, progress: Progress) -> None:
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise UsageError(f"{archive.url}: the server answers {error.code} {error.reason}; {hint}") from error
         # The part is as long as the archive, or longer; its sum tells which.
-    except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
+    except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
         raise UsageError(f"{archive.url}: the download failed ({error}); {hint}") from error
     if not _has_md5(part, archive.md5):
         part.unlink(missing_ok=True)

@@ -26,6 +26,7 @@ from harness.domain import LgBenchError, UnsupportedNetworkError
 from harness.formats.compressed import write_gz
 from harness.formats.onnx_file import open_session, run_flat
 from harness.networks.grafted import GraftedReLU
+from harness.networks.modes import eval_mode
 from harness.networks.onnx_passes import attributes, fold_batch_norm_, fold_constants_, strip_
 
 OPSET = 13
@@ -277,14 +278,8 @@ def _probes(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
 def _evaluate(model: nn.Module, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
     """Returns the network's outputs one input at a time, as ONNX Runtime sees them, `(inputs, outputs)`."""
     parameter = next(model.parameters(), torch.zeros(()))
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            rows = list(_outputs(model, inputs, parameter))
-    finally:
-        model.train(was_training)
-    return np.stack(rows)
+    with torch.no_grad(), eval_mode(model):
+        return np.stack(list(_outputs(model, inputs, parameter)))
 
 
 def _outputs(model: nn.Module, inputs: NDArray[np.float32], like: Tensor) -> Iterator[NDArray[np.float64]]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.domain import UsageError
+from harness.networks.modes import eval_mode
 
 INITIAL_SLOPE = 0.4
 INITIAL_INTERCEPT = 0.0
@@ -31,9 +32,7 @@ class GraftedReLU(nn.Module):
 
     mask: Tensor
 
-    def __init__(
-        self, mask: Tensor, slope: float = INITIAL_SLOPE, intercept: float = INITIAL_INTERCEPT
-    ) -> None:
+    def __init__(self, mask: Tensor, slope: float = INITIAL_SLOPE, intercept: float = INITIAL_INTERCEPT) -> None:
         super().__init__()
         if mask.dtype != torch.bool:
             raise ValueError(f"a graft mask is a bool tensor, not {mask.dtype}")
@@ -89,7 +88,7 @@ def graft_(
 
 
 def neuron_shapes(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of each activation's neurons, in the order in which a forward pass reaches them.
+    """Returns the shape of each activation's neurons, in the order in which a forward pass in eval mode reaches them.
 
     Args:
         model: a network that takes `(batch, *input_shape)`.
@@ -105,7 +104,7 @@ def neuron_shapes(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, t
 
     handles = [model.get_submodule(n).register_forward_hook(record(n)) for n in relu_names(model)]  # type: ignore[arg-type]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), eval_mode(model):
             parameter = next(model.parameters())
             model(torch.zeros(1, *input_shape, device=parameter.device, dtype=parameter.dtype))
     finally:
