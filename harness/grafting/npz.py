@@ -33,7 +33,8 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         UsageError: there is no such file, it is not an archive of arrays, or it would have to run code to be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # From memory: numpy leaves the file open when it is damaged.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it is a single array")
             return {name: archive[name] for name in archive.files}
