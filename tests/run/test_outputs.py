@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.domain import Counterexample, InstanceResult, Job, Limits, Verdict
+from harness.formats.counterexample import parse_counterexample
+from harness.run.outputs import counterexample_name, write_counterexample, write_counterexamples, write_results_csv
+from harness.run.store import Store
+
+MakeJob = Callable[..., Job]
+MakeResult = Callable[..., InstanceResult]
+WITNESS = Counterexample(np.array([0.1, 0.2], np.float32), np.array([1.0, -2.0, 3.5], np.float32))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "results.db", create=True) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("network", "prop"),
+    [
+        ("onnx/net.onnx", "vnnlib/p_1.vnnlib"),
+        ("net.onnx.gz", "p_1.vnnlib.gz"),
+        ("./onnx/deep/er/net.onnx", "vnnlib/eps2/p_1.vnnlib"),
+    ],
+)
+def test_names_are_made_of_the_stems(network: str, prop: str) -> None:
+    assert counterexample_name(network, prop) == "net_p_1.counterexample"
+
+
+def test_dots_in_names_stay() -> None:
+    assert counterexample_name("net_v1.2.onnx", "eps0.03.vnnlib") == "net_v1.2_eps0.03.counterexample"
+
+
+def test_a_counterexample_reads_back_bit_equal(tmp_path: Path) -> None:
+    path = write_counterexample(tmp_path / "counterexamples", "onnx/n.onnx", "vnnlib/p.vnnlib", WITNESS)
+    assert path == tmp_path / "counterexamples" / "n_p.counterexample"
+    found = parse_counterexample(path.read_text(), 2, 3)
+    assert found.y is not None
+    np.testing.assert_array_equal(found.x, WITNESS.x)
+    np.testing.assert_array_equal(found.y, WITNESS.y)
+
+
+def test_a_file_that_says_the_same_is_not_written_again_and_another_is_replaced(tmp_path: Path) -> None:
+    path = write_counterexample(tmp_path, "n.onnx", "p.vnnlib", WITNESS)
+    before = path.stat().st_ino
+    write_counterexample(tmp_path, "n.onnx", "p.vnnlib", WITNESS)
+    assert path.stat().st_ino == before
+    path.write_text("((X_0 0.3)")
+    write_counterexample(tmp_path, "n.onnx", "p.vnnlib", WITNESS)
+    parse_counterexample(path.read_text(), 2, 3)
+
+
+def test_only_what_is_judged_sat_has_a_file(
+    store: Store, tmp_path: Path, make_job: MakeJob, make_result: MakeResult
+) -> None:
+    for key, verdict in (("yes", Verdict.SAT), ("late", Verdict.TIMEOUT), ("wrong", Verdict.ERROR)):
+        store.add(make_result(make_job(key), verdict=verdict, counterexample=WITNESS), tool="t")
+    store.add(make_result(make_job("no")), tool="t")
+    written = write_counterexamples(store, store.rows(), tmp_path / "ce")
+    assert [path.name for path in written] == ["baseline_yes.counterexample"]
+    assert list((tmp_path / "ce").iterdir()) == written
+
+
+def test_the_table_has_a_row_a_planned_job_in_the_planned_order(
+    store: Store, tmp_path: Path, make_job: MakeJob, make_result: MakeResult
+) -> None:
+    wall = Limits(20.0, "wall")
+    jobs = [make_job("b", index=1), make_job("a", index=0, limits=wall), make_job("open"), make_job("b", index=2)]
+    for job in (jobs[1], jobs[0], jobs[3]):
+        store.add(make_result(job, verdict=Verdict.SAT if job.index == 2 else Verdict.UNSAT), tool="t")
+    store.add(make_result(make_job("left from another run")), tool="t")
+    write_results_csv(tmp_path / "results.csv", "cifar10_cnnb", jobs, store.rows())
+    assert (tmp_path / "results.csv").read_text().splitlines() == [
+        "cifar10_cnnb,onnx/baseline.onnx,vnnlib/b.vnnlib,0.000000,unsat,0.250000",
+        "cifar10_cnnb,onnx/baseline.onnx,vnnlib/a.vnnlib,0.000000,unsat,1.500000",
+        "cifar10_cnnb,onnx/baseline.onnx,vnnlib/b.vnnlib,0.000000,sat,0.250000",
+    ]
