@@ -52,11 +52,11 @@ class LazyGroup(click.Group):
     `lgbench --help` and a mistyped command answer at once, and a command needs only what it uses itself.
     """
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Returns the commands in the order of `COMMANDS`."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Returns the command of that name, importing its module; None where there is no such command."""
         entry = COMMANDS.get(cmd_name)
         if entry is None:
@@ -66,7 +66,7 @@ class LazyGroup(click.Group):
             raise TypeError(f"{entry.module}.{entry.attribute} is no click command")
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Writes the list of commands from `COMMANDS` alone."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
@@ -109,6 +109,9 @@ def main(argv: Sequence[str] | None = None, command: click.Command = cli, name: 
         code = command.main(args=None if argv is None else list(argv), prog_name=name, standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return EXIT_USAGE
     except click.ClickException as error:
         hint = f" (see `{error.ctx.command_path} --help`)" if isinstance(error, click.UsageError) and error.ctx else ""
         return _fail(f"{error.format_message()}{hint}", EXIT_USAGE)

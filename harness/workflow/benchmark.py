@@ -80,15 +80,13 @@ def run_benchmark(
     tool = tool_factory(plan, folder)
     reporter.planned(plan)
     with open_run(folder, resume=options.resume) as store:
-        return _run(inputs, options, store, tool, reporter, earlier)
+        return _run(inputs, store, tool, reporter, earlier)
 
 
-def _run(
-    inputs: _Inputs, options: RunOptions, store: Store, tool: Tool, reporter: Reporter, earlier: RunHeader | None
-) -> RunSummary:
+def _run(inputs: _Inputs, store: Store, tool: Tool, reporter: Reporter, earlier: RunHeader | None) -> RunSummary:
     reporter.step("writing the properties")
     manifests = {network.variant: network.manifest for network in inputs.networks if network.manifest is not None}
-    run = PlannedRun(inputs.plan, _header(inputs, options, tool, earlier), manifests, _plan_jobs(inputs, tool))
+    run = PlannedRun(inputs.plan, _header(inputs, tool, earlier), manifests, _plan_jobs(inputs, tool))
 
     def clean_checks(ledger: Ledger, judge: Judge) -> None:
         for network in inputs.networks:
@@ -140,7 +138,7 @@ def _check_images(spec: BenchmarkSpec, images: ImageSet) -> None:
         raise UsageError(f"{spec.source}: {spec.dataset} has more than {spec.classes} classes; correct classes")
 
 
-def _header(inputs: _Inputs, options: RunOptions, tool: Tool, earlier: RunHeader | None) -> RunHeader:
+def _header(inputs: _Inputs, tool: Tool, earlier: RunHeader | None) -> RunHeader:
     spec, plan = inputs.spec, inputs.plan
     titles: Mapping[str, str] = {variant.name: variant.title for variant in spec.variants}
     hashes = {network.variant: network.sha256 for network in inputs.networks}
@@ -156,7 +154,7 @@ def _header(inputs: _Inputs, options: RunOptions, tool: Tool, earlier: RunHeader
         baseline=spec.baseline if spec.baseline in plan.variants else None,
         title=spec.title,
         protocol=plan.protocol,
-        command=options.command,
+        command=plan.command,
         started_at=earlier.started_at if earlier is not None and earlier.started_at else now(),
         seed=plan.seed,
         tool=plan.tool,

@@ -18,7 +18,7 @@ from harness.workflow.execute import ToolFactory, execute, make_tool
 from harness.workflow.finish import PlannedRun, now
 from harness.workflow.folder import earlier_header, open_run
 from harness.workflow.options import Reporter, RunOptions, RunPlan, RunSummary
-from harness.workflow.plan import DEFAULT_TOOL, make_limits, resumed_options
+from harness.workflow.plan import DEFAULT_TOOL, make_limits, resumed_options, spelt_out
 from harness.workflow.provenance import provenance
 
 
@@ -71,7 +71,7 @@ def run_instances(
         planner.plan(row.instance, row.variant, row.index, make_limits(row.instance.timeout_s, plan.limits.max_domains))
         for row in rows
     ]
-    header = _header(plan, options, jobs, tool, earlier)
+    header = _header(plan, jobs, tool, earlier)
     manifests: Mapping[str, Mapping[str, object]] = {}
     with open_run(options.out, resume=options.resume) as store:
         return execute(PlannedRun(plan, header, manifests, jobs), store, tool, reporter)
@@ -114,6 +114,8 @@ def _lowered(instance: Instance, timeout_s: float | None) -> Instance:
 def _plan(name: str, out: Path, options: RunOptions, rows: Sequence[_Row], machine: Machine) -> RunPlan:
     sizes = Counter(row.variant for row in rows)
     longest = max(row.instance.timeout_s for row in rows)
+    device = choose_device(options.device or "auto", machine)
+    seed = options.seed or 0
     return RunPlan(
         benchmark=name,
         title=name,
@@ -122,16 +124,16 @@ def _plan(name: str, out: Path, options: RunOptions, rows: Sequence[_Row], machi
         variants=tuple(sizes),
         inputs=max(sizes.values()),
         limits=make_limits(longest, options.max_domains),
-        device=choose_device(options.device or "auto", machine),
+        device=device,
         tool=options.tool or DEFAULT_TOOL,
-        seed=options.seed or 0,
+        seed=seed,
         instances=len(rows),
+        command=spelt_out(replace(options, out=out, device=device.name, seed=seed)),
     )
 
 
 def _header(
     plan: RunPlan,
-    options: RunOptions,
     jobs: Sequence[Job],
     tool: Tool,
     earlier: RunHeader | None,
@@ -148,7 +150,7 @@ def _header(
         labelled=False,
         title=plan.title,
         protocol=plan.protocol,
-        command=options.command,
+        command=plan.command,
         started_at=earlier.started_at if earlier is not None and earlier.started_at else now(),
         seed=plan.seed,
         tool=plan.tool,

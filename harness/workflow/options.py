@@ -32,7 +32,7 @@ class RunOptions:
     data: Path | None = None
     """Folder with the data sets; None: the embedded first 1,000 test images."""
     command: str = ""
-    """The command line that asked for the run, for its record."""
+    """What was called, without its options (`lgbench bench cifar10_cnnb`); a plan appends every choice to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class RunPlan:
     seed: int
     instances: int
     """Jobs of the whole run."""
+    command: str
+    """The command that makes this run, every choice spelt out; with ` --resume` it continues it."""
 
 
 class Reporter(Protocol):

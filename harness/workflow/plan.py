@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from harness.analysis.summary import RunHeader
 from harness.config import BenchmarkSpec
 from harness.domain import Limits, UsageError
 from harness.files import sha256_bytes
+from harness.formats.instances import format_seconds
 from harness.formats.onnx_file import load_model_bytes, open_session
 from harness.workflow.device import Machine, choose_device
 from harness.workflow.options import RunOptions, RunPlan
@@ -80,29 +82,52 @@ def plan_benchmark(spec: BenchmarkSpec, options: RunOptions, machine: Machine) -
     else:
         name = "custom"
     variants = _variants(spec, options.variants)
+    seed = spec.seed if options.seed is None else options.seed
+    out = options.out or Path("results") / f"{spec.name}-{name}"
+    chosen = replace(
+        options, out=out, inputs=inputs, timeout_s=limits.timeout_s, device=device.name, variants=variants, seed=seed
+    )
     return RunPlan(
         benchmark=spec.name,
         title=spec.title,
         protocol=name,
-        out=options.out or Path("results") / f"{spec.name}-{name}",
+        out=out,
         variants=variants,
         inputs=inputs,
         limits=limits,
         device=device,
         tool=options.tool or DEFAULT_TOOL,
-        seed=spec.seed if options.seed is None else options.seed,
+        seed=seed,
         instances=inputs * len(variants),
+        command=spelt_out(chosen),
     )
 
 
-def make_limits(timeout_s: float, max_domains: int | None) -> Limits:
-    """Returns batch-mode limits.
+def spelt_out(options: RunOptions) -> str:
+    """Returns the command line that asks for exactly these options, ready for a shell."""
+    values = {
+        "--inputs": options.inputs,
+        "--timeout": None if options.timeout_s is None else format_seconds(options.timeout_s),
+        "--max-domains": options.max_domains,
+        "--device": options.device,
+        "--variants": None if options.variants is None else ",".join(options.variants),
+        "--tool": options.tool,
+        "--seed": options.seed,
+        "--data": options.data,
+        "--out": options.out,
+    }
+    given = [part for name, value in values.items() if value is not None for part in (name, str(value))]
+    return f"{options.command} {shlex.join(given)}".strip()
+
+
+def make_limits(timeout_s: float, max_domains: int | None, on: str = "work") -> Limits:
+    """Returns the limits that the user asked for, in batch mode unless `on` is `wall`.
 
     Raises:
         UsageError: a value is out of range.
     """
     try:
-        return Limits(timeout_s, "work", max_domains)
+        return Limits(timeout_s, on, max_domains)
     except ValueError as error:
         raise UsageError(f"{error}; correct --timeout or --max-domains") from error
 
