@@ -6,7 +6,8 @@ import re
 
 from harness.domain import UsageError
 
-# A comment matches without the group, so its token is the empty string.
+_COMMENT = re.compile(r";[^\n]*")
+# The same tokens with their positions: a comment matches without the group.
 _TOKEN = re.compile(r";[^\n]*|([()]|[^\s();]+)")
 
 END = ""
@@ -25,8 +26,10 @@ class TokenStream:
 
     def __init__(self, text: str, source: str) -> None:
         self.text, self.source = text, source
+        # Splitting at blanks is several times as fast as a pattern for each token.
+        words = _COMMENT.sub("", text).replace("(", " ( ").replace(")", " ) ").split()
         # Several ends, so that a reader may look ahead without asking whether it is at the end.
-        self.tokens: list[str] = [*filter(None, _TOKEN.findall(text)), *(END,) * 8]
+        self.tokens: list[str] = [*words, *(END,) * 8]
 
     def error(self, index: int, message: str) -> UsageError:
         """Returns the error `source:line:column: message` for the token at `index`; the caller raises it."""

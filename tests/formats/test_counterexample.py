@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,8 +18,8 @@ from harness.formats.counterexample import (
 )
 
 
-def finite(dtype: type, width: int) -> st.SearchStrategy[np.ndarray]:
-    elements = st.floats(width=width, allow_nan=False, allow_infinity=False)  # type: ignore[call-overload]
+def finite(dtype: type, width: Literal[32, 64]) -> st.SearchStrategy[np.ndarray]:
+    elements = st.floats(width=width, allow_nan=False, allow_infinity=False)
     return hnp.arrays(dtype, st.integers(1, 8), elements=elements)
 
 
