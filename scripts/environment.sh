@@ -51,6 +51,9 @@ install_packages() {
   if [ -t 2 ]; then quiet=(); fi
   local pip=("$venv/bin/python" -m pip install --disable-pip-version-check "${quiet[@]}" -c "$root/constraints.txt")
   local help="the installation stopped; see the lines above, then start again: what is installed is kept"
+  # A package whose installation was killed may have its metadata already, but never its RECORD: without this pip would
+  # take it for installed.
+  find "$venv/lib" -maxdepth 3 -name '*.dist-info' -type d ! -exec test -e {}/RECORD \; -exec rm -rf {} +
   say "installing torch at the pinned version (the largest part; minutes, once)"
   "${pip[@]}" torch >&2 || fail "$help"
   say "installing the other packages"

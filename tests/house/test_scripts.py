@@ -19,7 +19,7 @@ case "$*" in
   *version_info*3,*) exit ${FAKE_TOO_OLD:-0} ;;
   *version_info*) echo 3.11 ;;
   *"import ensurepip"*) exit ${FAKE_NO_VENV:-0} ;;
-  "-m venv --clear "*) mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; touch "$4/pyvenv.cfg" ;;
+  "-m venv --clear "*) mkdir -p "$4/bin" "$4/lib"; cp "$0" "$4/bin/python"; touch "$4/pyvenv.cfg" ;;
   "-m pip --version") exit 0 ;;
   "-m pip install "*)
     echo "$*" >> "$FAKE_LOG"
@@ -131,6 +131,17 @@ def test_an_interrupted_installation_is_taken_up_again(checkout: Path, broken: s
     again = start(checkout)
     assert again.returncode == 0, again.stderr
     assert again.stdout.endswith("lgbench bench cifar10_cnnb\n")
+
+
+def test_a_package_that_was_killed_on_its_way_is_no_package(checkout: Path) -> None:
+    start(checkout, FAKE_BREAK="hatchling")
+    packages = checkout / ".venv" / "lib" / "python3.11" / "site-packages"
+    for name, files in {"whole": ["METADATA", "RECORD"], "half": ["METADATA"]}.items():
+        (packages / f"{name}.dist-info").mkdir(parents=True)
+        for file in files:
+            (packages / f"{name}.dist-info" / file).touch()
+    assert start(checkout).returncode == 0
+    assert [path.name for path in packages.iterdir()] == ["whole.dist-info"]
 
 
 def test_half_made_environment_is_made_anew(checkout: Path) -> None:
