@@ -32,7 +32,7 @@ def test_normalisation_is_inside_and_exact_per_channel() -> None:
 
 def test_padding_is_zero_after_normalisation() -> None:
     network = cifar10_cnn_b()
-    head = network[:2]
+    head = nn.Sequential(*list(network.children())[:2])
     assert isinstance(head[1], nn.ZeroPad2d)
     x = head(torch.rand(1, 3, 32, 32))
     assert x.shape == (1, 3, 35, 35)
