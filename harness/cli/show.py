@@ -20,6 +20,7 @@ from harness.report.tables import METRICS, figures_table, title_of
 
 _SETS = tuple(name.value for name in SET_ORDER)
 _FIGURES = (*METRICS, "UNR_nonlinear")
+_WIDTH = 112
 
 
 @click.command()
@@ -39,7 +40,10 @@ def show(run: Path, as_json: bool, as_csv: bool) -> None:
     elif as_csv:
         click.echo(summary_csv(summary), nl=False)
     else:
-        Console().print(summary_view(summary))
+        console = Console()
+        # Where output is piped, or the window is narrow, figures must not be cut to fit.
+        console.width = max(console.width, _WIDTH)
+        console.print(summary_view(summary))
 
 
 def summary_csv(summary: Mapping[str, Any]) -> str:
@@ -67,26 +71,24 @@ def summary_view(summary: Mapping[str, Any]) -> Group:
 
 def _table(summary: Mapping[str, Any]) -> Table:
     limit = "" if summary["max_domains"] is None else f", {summary['max_domains']} domains"
-    table = Table(
-        title=f"{summary['benchmark']}: {summary['inputs']} inputs, {summary['timeout_s']:g} s{limit}, {summary['device']}",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        header_style="bold",
-    )
+    run = f"{summary['inputs']} inputs, {summary['timeout_s']:g} s{limit}, {summary['device']}"
+    table = Table(title=Text(f"{summary['benchmark']}: {run}"), title_justify="left", box=None, pad_edge=False)
     table.add_column("network")
-    table.add_column("source")
     for name in (*_SETS, "SA %", "RA %", "VA %", "UNR %", "non-linear %", "work s"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in figures_table(summary):
-        figures = ["-" if row.values.get(name) is None else f"{row.values[name]:.2f}" for name in _FIGURES]
+        figures = [_two_decimals(row.values.get(name)) for name in _FIGURES]
         if row.ours:
             block = summary["variants"][row.variant]
             sizes = [str(block["sets"][name]) for name in _SETS]
-            table.add_row(Text(row.title), Text(row.source), *sizes, *figures, f"{block['work_s']:.0f}", style="bold")
+            table.add_row(Text(row.title), *sizes, *figures, f"{block['work_s']:.0f}", style="bold")
         else:
-            table.add_row("", Text(row.source), *[""] * len(_SETS), *figures, "", style="dim")
+            table.add_row(Text(f"  {row.source}"), *[""] * len(_SETS), *figures, "", style="dim")
     return table
+
+
+def _two_decimals(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _notes(summary: Mapping[str, Any]) -> list[Text]:

@@ -14,7 +14,7 @@ from harness.analysis.table import ResultRow
 from harness.files import write_atomically
 from harness.report.figures import Bar, stacked_bars, transition_flow
 from harness.report.palette import MISSING, SETS, STAGES, UNDECIDED, Category, set_category
-from harness.report.sentences import percent, sentences
+from harness.report.sentences import inputs_in_words, percent, sentences
 from harness.report.source import Run, load_run
 from harness.report.tables import (
     METRICS,
@@ -24,6 +24,7 @@ from harness.report.tables import (
     inputs_table,
     interval_table,
     paired_table,
+    planned_inputs,
     title_of,
 )
 
@@ -82,6 +83,7 @@ def _content(run: Run) -> dict[str, Any]:
         "stage_rows": _stage_rows(summary, rows),
         "transitions": [_transition(summary, moved) for moved in summary["transitions"]],
         "inputs": inputs_table(variants, rows),
+        "planned": {name: planned_inputs(summary, name) for name in variants},
         "set_rank": {category.key: rank for rank, category in enumerate(SETS)},
         "conditions": conditions,
         "provenance": _flat(summary.get("provenance", {})),
@@ -110,7 +112,7 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Protocol", summary["protocol"]),
         ("Device", summary["device"]),
         ("Verifier", summary["tool"]),
-        ("Inputs", f"{summary['inputs']} for each of {len(summary['variants'])} networks"),
+        ("Inputs", inputs_in_words(summary)),
         ("Radius", "" if eps is None else f"{_fraction(eps)} in the maximum norm"),
         ("Limit", limit),
         ("Seed", "" if summary["seed"] is None else str(summary["seed"])),
@@ -187,7 +189,7 @@ def _transition(summary: Mapping[str, Any], moved: Mapping[str, Any]) -> dict[st
 
 def _robust_bounds(summary: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Returns what the run proves of the true robust accuracy on its inputs: at least VS, at most VS + VF."""
-    block, n = summary["variants"][name], summary["inputs"]
+    block, n = summary["variants"][name], planned_inputs(summary, name)
     low = block["sets"]["VS"]
     high = low + block["sets"]["VF"] + block["missing"]
     return {"title": title_of(summary, name), "low": 100 * low / n, "high": 100 * high / n, "n": n}

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.analysis.sets import SET_ORDER
 from harness.domain import ResultSet
-from harness.report.tables import conditions, paired_table, title_of
+from harness.report.tables import conditions, paired_table, planned_inputs, title_of
 
 _VS, _VF = (SET_ORDER.index(name) for name in (ResultSet.VS, ResultSet.VF))
 
@@ -22,14 +22,22 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{value:.{digits}f} %"
 
 
+def inputs_in_words(summary: Mapping[str, Any]) -> str:
+    """Returns how many inputs the run planned for how many networks."""
+    networks = _plural(len(summary["variants"]), "network")
+    if summary["inputs_of"]:
+        return f"{sum(planned_inputs(summary, name) for name in summary['variants'])} in all for {networks}"
+    return f"{_plural(summary['inputs'], 'input')} for {'each of ' if len(summary['variants']) > 1 else ''}{networks}"
+
+
 def _decided(summary: Mapping[str, Any]) -> str:
     blocks = summary["variants"].values()
-    planned = summary["inputs"] * len(blocks)
+    planned = sum(planned_inputs(summary, name) for name in summary["variants"])
     present = planned - sum(block["missing"] for block in blocks)
     undecided = sum(block["sets"][ResultSet.VF] for block in blocks)
     errors = sum(block["errors"] for block in blocks)
-    text = f"{present - undecided} of {planned} instances were decided ({_plural(len(blocks), 'network')} on "
-    text += f"{_plural(summary['inputs'], 'input')}), {undecided} were not"
+    text = f"{present - undecided} of {_plural(planned, 'instance')} were decided ({inputs_in_words(summary)}), "
+    text += f"{undecided} were not"
     if errors:
         text += f", {errors} of them by an error"
     if present < planned:
@@ -37,16 +45,19 @@ def _decided(summary: Mapping[str, Any]) -> str:
     return text + "."
 
 
+def _best(summary: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Returns the transition to the network with the highest VA; the first of equals, None without a comparison."""
+    blocks = summary["variants"]
+    return max(summary["transitions"], key=lambda moved: float(blocks[moved["to"]]["VA"]), default=None)
+
+
 def _verified(summary: Mapping[str, Any]) -> str:
-    blocks, baseline = summary["variants"], summary.get("baseline")
-    others = [name for name in blocks if name != baseline]
-    if baseline not in blocks or not others:
-        return "".join(
-            f"{title_of(summary, name)} is proved robust on {percent(block['VA'])} of its inputs."
-            for name, block in list(blocks.items())[:1]
-        )
-    best = max(others, key=lambda name: float(blocks[name]["VA"] or 0))
-    paired = paired_table(summary)[[moved["to"] for moved in summary["transitions"]].index(best)]
+    blocks, moved = summary["variants"], _best(summary)
+    if moved is None:
+        proved, refuted = (sum(block["sets"][name] for block in blocks.values()) for name in ("VS", "AT"))
+        return f"{proved} were proved, and {refuted} have a replayed counterexample."
+    best, baseline = moved["to"], moved["from"]
+    paired = paired_table(summary)[summary["transitions"].index(moved)]
     text = (
         f"{title_of(summary, best)} has the highest verified accuracy of the grafted networks: "
         f"{percent(blocks[best]['VA'])} against {percent(blocks[baseline]['VA'])} of the baseline; "
@@ -57,14 +68,12 @@ def _verified(summary: Mapping[str, Any]) -> str:
 
 
 def _origin(summary: Mapping[str, Any]) -> str:
-    moves = [moved for moved in summary["transitions"] if moved["inputs"]]
-    if not moves:
+    moved = _best(summary)
+    if moved is None or not moved["inputs"]:
         return ""
-    blocks, baseline = summary["variants"], summary["baseline"]
-    best = max(moves, key=lambda moved: float(blocks[moved["to"]]["VA"] or 0))
-    matrix = best["matrix"]
+    matrix = moved["matrix"]
     failed, verified = sum(matrix[_VF]), sum(matrix[_VS])
-    before, after = blocks[baseline], blocks[best["to"]]
+    before, after = (summary["variants"][moved[end]] for end in ("from", "to"))
     text = (
         f"With it {matrix[_VF][_VS]} of the baseline's {_plural(failed, 'failure')} are verified and "
         f"{matrix[_VS][_VS]} of its {verified} verified inputs stay so"

@@ -55,6 +55,11 @@ def title_of(summary: Mapping[str, Any], variant: str) -> str:
     return str(summary.get("titles", {}).get(variant) or variant)
 
 
+def planned_inputs(summary: Mapping[str, Any], variant: str) -> int:
+    """Returns how many inputs the run planned for a network; a plain list may name networks unequally often."""
+    return int(summary["inputs_of"].get(variant, summary["inputs"]))
+
+
 @dataclass(frozen=True, slots=True)
 class IntervalRow:
     """A share of one network with its Wilson interval."""

@@ -1,0 +1,203 @@
+"""The page: whole, self-contained, escaped, the same each time; its script in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from harness.domain import Stage, Verdict
+from harness.report.page import render
+from harness.report.source import Run
+
+MakeRun = Callable[..., Run]
+VOID = {"meta", "input", "br", "link", "img", "hr"}
+
+
+class Page(HTMLParser):
+    """Collects what the tests ask of a page, and fails on tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.headings: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.tags.add(tag)
+        self.ids += [str(values["id"])] if "id" in values else []
+        self.links += [str(values[name]) for name in ("href", "src", "action", "data") if name in values]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+
+def test_every_section_is_there_and_every_link_leads_to_one(synthetic_run: MakeRun) -> None:
+    page = Page(render(synthetic_run()))
+    assert page.headings == [
+        "Figures beside the published ones", "Result sets", "Transitions", "Which stage decided", "Inputs",
+        "Statistics", "How to reproduce", "Provenance",
+    ]  # fmt: skip
+    assert len(page.ids) == len(set(page.ids))
+    assert page.links
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+
+
+def test_nothing_comes_from_elsewhere(synthetic_run: MakeRun) -> None:
+    text = render(synthetic_run())
+    assert not Page(text).tags & {"link", "img", "iframe", "object", "embed", "base"}
+    assert set(re.findall(r"https?://[^\s\"'<]+", text)) == {"http://www.w3.org/2000/svg"}
+    assert "@import" not in text
+    assert "url(" not in text
+    assert "default-src 'none'" in text
+
+
+def test_the_same_run_gives_the_same_bytes(synthetic_run: MakeRun) -> None:
+    assert render(synthetic_run()) == render(synthetic_run())
+
+
+def test_text_from_a_run_is_escaped(synthetic_run: MakeRun) -> None:
+    run = synthetic_run()
+    hostile = "</script><script>alert(1)</script>"
+    rows = (replace(run.rows[0], verdict=Verdict.ERROR, stage=None, message=hostile), *run.rows[1:])
+    summary = dict(run.summary)
+    summary |= {"title": hostile, "command": hostile, "device": hostile, "tool": hostile, "protocol": hostile}
+    summary |= {"titles": dict.fromkeys(run.summary["variants"], hostile), "provenance": {hostile: {hostile: hostile}}}
+    summary |= {"conflicts": [{"property": hostile}], "complete": False}
+    text = render(Run(summary, rows))
+    assert "<script>alert" not in text
+    assert text.count("<script>") == 1
+    Page(text)
+
+
+def test_the_figures_of_the_summary_are_on_the_page(published_run: Run) -> None:
+    text = render(published_run)
+    cells = re.findall(r'<td class="n"[^>]*--share[^>]*>(\d+)<br>', text)
+    assert list(map(int, cells)) == [156, 30, 5, 1, 75, 81, 20, 18, 2, 16, 333, 7, 13, 55, 138, 47]
+    assert "2 inputs with a result under baseline only" in " ".join(text.split())
+    assert "baseline: 1 of 1000 inputs have no result yet" in " ".join(text.split())
+    assert "grafted has the highest verified accuracy of the grafted networks: 49.6 % against 36.0 %" in text
+    assert "With it 138 of the baseline&#39;s 253 failures are verified and 333 of its 358 verified inputs" in text
+
+
+def test_an_unfinished_and_an_empty_run_say_so(synthetic_run: MakeRun) -> None:
+    finished = render(synthetic_run())
+    assert "This run is not finished" not in finished
+    half = render(synthetic_run(keep=lambda row: row.index < 30))
+    assert "This run is not finished" in half
+    assert "30 of 60 inputs have no result yet" in half
+    empty = render(synthetic_run(keep=lambda _: False))
+    assert "0 of 180 instances were decided" in empty
+    Page(empty)
+
+
+def test_one_network_alone_has_no_transitions(synthetic_run: MakeRun) -> None:
+    page = Page(render(synthetic_run(variants=("baseline",))))
+    assert "Transitions" not in page.headings
+    assert "transitions" not in page.ids
+
+
+def test_conflicts_stand_on_top(synthetic_run: MakeRun) -> None:
+    run = synthetic_run()
+    text = render(Run({**run.summary, "conflicts": [{"property_sha256": "abc"}]}, run.rows))
+    assert "1 soundness conflict:" in text
+    assert text.index("soundness conflict") < text.index("<h2>")
+
+
+def test_a_tool_that_names_no_stage_gets_a_column_for_it(synthetic_run: MakeRun) -> None:
+    assert "stage not stated" not in render(synthetic_run())
+    run = synthetic_run()
+    summary = json.loads(json.dumps(run.summary))
+    rows = tuple(replace(row, stage=None) if row.stage is Stage.BAB else row for row in run.rows)
+    for name, block in summary["variants"].items():
+        block["stages"]["bab"] = 0
+        block["stages"]["unstated"] = sum(row.decided and row.stage is None for row in rows if row.variant == name)
+    assert "stage not stated" in render(Run(summary, rows))
+
+
+def test_a_thousand_inputs_of_four_networks_stay_small(synthetic_run: MakeRun) -> None:
+    text = render(synthetic_run(1000, ("baseline", "a", "b", "c")))
+    assert len(text.encode()) < 1_500_000
+    assert text.count('<tr><th scope="row" class="n" data-rank=') == 1000
+
+
+DRIVER = """
+<script>
+addEventListener("load", () => {
+  const rows = () => Array.from(document.querySelectorAll("#inputs-table tbody tr")).filter((row) => !row.hidden);
+  const first = () => rows().map((row) => row.cells[0].textContent.trim());
+  const type = (value) => {
+    const box = document.getElementById("filter-text");
+    box.value = value;
+    box.dispatchEvent(new Event("input", {bubbles: true}));
+  };
+  const seen = {errors: window.seenErrors, all: rows().length, figures: document.querySelectorAll("svg").length};
+  seen.drawn = Array.from(document.querySelectorAll("svg")).every((svg) => svg.getBoundingClientRect().height > 50);
+  type("3, 10-12");
+  seen.numbers = first();
+  type("x");
+  seen.nonsense = first();
+  type("");
+  const select = document.querySelector("#filters select");
+  select.value = "VF";
+  select.dispatchEvent(new Event("input", {bubbles: true}));
+  seen.failures = rows().map((row) => row.cells[1].dataset.set);
+  select.value = "";
+  select.dispatchEvent(new Event("input", {bubbles: true}));
+  const button = document.querySelector("#inputs-table th button");
+  button.click();
+  seen.descending = first();
+  seen.sorted = button.parentElement.getAttribute("aria-sort");
+  seen.count = document.getElementById("filter-count").value;
+  document.title = JSON.stringify(seen);
+});
+</script></body>"""
+CATCHER = """<script>window.seenErrors = [];
+addEventListener("error", (event) => window.seenErrors.push(String(event.message)));
+addEventListener("securitypolicyviolation", (event) => window.seenErrors.push(event.violatedDirective));
+</script></head>"""
+
+
+@pytest.mark.browser
+def test_the_page_works_in_a_browser(synthetic_run: MakeRun, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium on PATH")
+    run = synthetic_run(40)
+    page = tmp_path / "page.html"
+    page.write_text(render(run).replace("</head>", CATCHER, 1).replace("</body>", DRIVER, 1))
+    dom = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"--user-data-dir={tmp_path}/profile",
+         page.as_uri()],
+        capture_output=True, text=True, check=True, timeout=120,
+    ).stdout  # fmt: skip
+    found = re.search(r"<title>(.*?)</title>", dom)
+    assert found is not None
+    seen = json.loads(found[1])
+    failures = [row for row in run.rows if row.variant == "baseline" and row.result_set == "VF"]
+    assert seen["errors"] == []
+    assert (seen["all"], seen["figures"], seen["drawn"]) == (40, 4, True)
+    assert seen["numbers"] == ["3", "10", "11", "12"]
+    assert seen["nonsense"] == []
+    assert seen["failures"] == ["VF"] * len(failures)
+    assert seen["descending"] == [str(k) for k in range(39, -1, -1)]
+    assert seen["sorted"] == "descending"
+    assert seen["count"] == "40 of 40 inputs"

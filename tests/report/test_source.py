@@ -1,0 +1,188 @@
+"""A run folder as the report reads it: finished, unfinished, damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from harness.analysis.summary import RunHeader, build_summary
+from harness.cli.report import report
+from harness.cli.show import show
+from harness.domain import EngineRecord, Instance, InstanceResult, Job, Limits, Stage, UsageError, Verdict
+from harness.report import write_report
+from harness.report.source import HEADER_META, KEYS_META, MANIFESTS_META, load_run
+from harness.run.store import Store
+
+HEADER = RunHeader(
+    benchmark="tiny",
+    variants=("baseline", "grafted"),
+    inputs=2,
+    timeout_s=5.0,
+    device="cpu",
+    baseline="baseline",
+    titles={"grafted": "Grafted, min"},
+    published=({"variant": "grafted", "source": "[thesis]", "VA": 49.2},),
+)
+START = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def result(variant: str, index: int, verdict: Verdict, stage: Stage | None, key: str = "") -> InstanceResult:
+    instance = Instance(Path(f"{variant}.onnx"), Path(f"{index}.vnnlib"), 5.0)
+    job = Job(key or f"{variant}-{index}", instance, variant, index, Limits(5.0))
+    masks = {"relu1": np.array([True, True, False, False]), "relu2": np.array([True, False])}
+    entered = stage in (Stage.BAB, None)
+    record = EngineRecord(None, 7, masks if entered else None, entered, 6, 2) if stage is not Stage.CLEAN else None
+    return InstanceResult(job, verdict, verdict, stage, 2.0, 1.0, record=record)
+
+
+RESULTS = (
+    result("baseline", 0, Verdict.SAT, Stage.CLEAN),
+    result("baseline", 1, Verdict.TIMEOUT, None),
+    result("grafted", 0, Verdict.UNSAT, Stage.INCOMPLETE),
+    result("grafted", 1, Verdict.UNSAT, Stage.BAB),
+)
+
+
+def make_run(folder: Path, results: Iterable[InstanceResult], meta: dict[str, Any] | None = None) -> Path:
+    with Store.open(folder / "results.db", create=True) as store:
+        for name, value in ({HEADER_META: HEADER.to_json()} if meta is None else meta).items():
+            store.meta[name] = value
+        for k, one in enumerate(results):
+            store.add(one, tool="dummy", finished_at=START + timedelta(seconds=k))
+    return folder
+
+
+def finish(folder: Path, header: RunHeader = HEADER) -> dict[str, Any]:
+    summary = build_summary(load_run(folder).rows, header, {})
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return summary
+
+
+def test_rows_carry_what_the_store_has(tmp_path: Path) -> None:
+    rows = load_run(make_run(tmp_path, RESULTS)).rows
+    assert [(row.variant, row.index) for row in rows] == [
+        ("baseline", 0), ("baseline", 1), ("grafted", 0), ("grafted", 1),
+    ]  # fmt: skip
+    last = rows[-1]
+    assert (last.verdict, last.stage, last.wall_s, last.work_s, last.domains) == (
+        Verdict.UNSAT, Stage.BAB, 2.0, 1.0, 7,
+    )  # fmt: skip
+    assert (last.entered_bab, last.neurons, last.unstable, last.unstable_nonlinear) == (True, 6, 3, 2)
+    assert rows[0].unstable is None
+
+
+def test_a_killed_run_is_summed_up_from_its_store(tmp_path: Path) -> None:
+    make_run(tmp_path, RESULTS[:3])
+    summary = load_run(tmp_path).summary
+    assert summary["complete"] is False
+    assert summary["variants"]["grafted"]["missing"] == 1
+    text = write_report(tmp_path).read_text()
+    assert "This run is not finished" in text
+    assert "1 of 2 inputs have no result yet" in text
+
+
+def test_the_manifests_of_a_killed_run_count(tmp_path: Path) -> None:
+    manifests = {"baseline": {"metrics": {"SA": {"value": 78.1, "n": 10000}}}}
+    make_run(tmp_path, RESULTS, {HEADER_META: HEADER.to_json(), MANIFESTS_META: manifests})
+    assert load_run(tmp_path).summary["variants"]["baseline"]["SA"] == 78.1
+
+
+def test_a_finished_run_is_read_from_its_summary(tmp_path: Path) -> None:
+    make_run(tmp_path, RESULTS)
+    finish(tmp_path, replace(HEADER, finished_at="2000-01-01T00:00:09Z"))
+    summary = load_run(tmp_path).summary
+    assert summary["finished_at"] == "2000-01-01T00:00:09Z"
+    assert "This run is not finished" not in write_report(tmp_path).read_text()
+
+
+def test_a_summary_older_than_the_results_is_not_believed(tmp_path: Path) -> None:
+    make_run(tmp_path, RESULTS[:3])
+    finish(tmp_path)
+    with Store.open(tmp_path / "results.db") as store:
+        store.add(RESULTS[3], tool="dummy")
+    assert load_run(tmp_path).summary["variants"]["grafted"]["sets"]["VS"] == 2
+
+
+def test_only_planned_jobs_count_and_else_the_last_result(tmp_path: Path) -> None:
+    other = result("baseline", 1, Verdict.UNSAT, Stage.BAB, key="other-limits")
+    make_run(tmp_path, [*RESULTS, other])
+    assert load_run(tmp_path).rows[1].verdict is Verdict.UNSAT
+    with Store.open(tmp_path / "results.db") as store:
+        store.meta[KEYS_META] = [one.job.key for one in RESULTS]
+    assert load_run(tmp_path).rows[1].verdict is Verdict.TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "schema None"),
+        ('{"schema": 99}', "schema 99, this program reads schema 1"),
+    ],
+)
+def test_a_summary_of_another_form_is_one_clear_line(tmp_path: Path, content: str, message: str) -> None:
+    make_run(tmp_path, RESULTS)
+    (tmp_path / "summary.json").write_text(content)
+    (tmp_path / "report.html").write_text("earlier")
+    with pytest.raises(UsageError, match=message) as caught:
+        write_report(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "report.html").read_text() == "earlier"
+
+
+def test_a_folder_without_a_run_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no results there"):
+        load_run(tmp_path)
+
+
+def test_results_without_header_or_summary_say_what_to_do(tmp_path: Path) -> None:
+    make_run(tmp_path, RESULTS, {})
+    with pytest.raises(UsageError, match=r"has no summary\.json; finish the run"):
+        load_run(tmp_path)
+
+
+def test_report_prints_the_path_of_the_page(tmp_path: Path) -> None:
+    make_run(tmp_path, RESULTS)
+    outcome = CliRunner().invoke(report, [str(tmp_path)], catch_exceptions=False)
+    assert outcome.output.strip() == str(tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+def test_show_prints_uncut_figures_beside_the_published_ones(tmp_path: Path) -> None:
+    make_run(tmp_path, RESULTS[:3])
+    lines = CliRunner().invoke(show, [str(tmp_path)], catch_exceptions=False).output.splitlines()
+    (grafted,) = [line for line in lines if line.startswith("Grafted, min ")]
+    assert grafted.split()[2:] == ["0", "0", "1", "0", "100.00", "100.00", "50.00", "-", "-", "1"]
+    assert any(line.split()[:4] == ["[thesis]", "-", "-", "49.20"] for line in lines)
+    assert "Grafted, min: 1 inputs have no result yet; VA counts them as not verified." in lines
+
+
+def test_show_json_is_the_summary(tmp_path: Path) -> None:
+    make_run(tmp_path, RESULTS)
+    summary = finish(tmp_path)
+    assert json.loads(CliRunner().invoke(show, [str(tmp_path), "--json"]).output) == summary
+
+
+def test_show_csv_has_a_line_for_each_network_and_source(tmp_path: Path) -> None:
+    make_run(tmp_path, RESULTS)
+    lines = CliRunner().invoke(show, [str(tmp_path), "--csv"]).output.splitlines()
+    assert lines == [
+        "variant,source,SK,AT,VS,VF,SA,RA,VA,UNR,UNR_nonlinear,errors,missing,wall_s,work_s",
+        "baseline,this run,1,0,0,1,50.0,50.0,0.0,50.0,33.33333333333333,0,0,4.0,2.0",
+        "grafted,this run,0,0,2,0,100.0,100.0,100.0,50.0,33.33333333333333,0,0,4.0,2.0",
+        "grafted,[thesis],,,,,,,49.2,,,,,,",
+    ]
+
+
+def test_show_refuses_two_forms_at_once(tmp_path: Path) -> None:
+    outcome = CliRunner().invoke(show, [str(tmp_path), "--json", "--csv"])
+    assert outcome.exit_code == 2
+    assert "exclude each other" in outcome.output
