@@ -84,7 +84,8 @@ def shorten(text: str, limit: int) -> str:
 
 
 _NODE, _GAP, _FLOW_HEIGHT, _FLOW_TOP = 16.0, 14.0, 300.0, 30.0
-_FLOW_SIDE = 96.0
+_FLOW_SIDE = 124.0
+"""Room for a label at either side: `VS 1000 (100 %)`."""
 
 
 def transition_flow(order: Sequence[str], matrix: Sequence[Sequence[int]], source: str, target: str) -> Markup:

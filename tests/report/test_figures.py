@@ -104,3 +104,13 @@ def _luminance(colour: str) -> float:
 def test_text_on_a_colour_can_be_read(category: Category) -> None:
     dark, light = sorted((_luminance(category.colour), _luminance(category.ink)))
     assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_labels_of_a_thousand_inputs_stay_inside_the_drawing() -> None:
+    everything = ((0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 1000, 0), (0, 0, 0, 0))
+    root = ET.fromstring(transition_flow(ORDER, everything, "a", "b"))
+    labels = [text for group in root.iter(f"{SVG}g") for text in group.iter(f"{SVG}text")]
+    assert "VS 1000 (100 %)" in {label.text for label in labels}
+    for label in labels:
+        x, width = float(label.get("x", 0)), 7.2 * len(label.text or "")
+        assert x - width >= 0 if label.get("text-anchor") == "end" else x + width <= WIDTH
