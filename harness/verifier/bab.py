@@ -113,7 +113,7 @@ class Search:
         config: EngineConfig,
         max_domains: int | None,
         should_stop: Callable[[], bool],
-        confirm: Callable[[NDArray[np.int8]], Counterexample | None],
+        confirm: Callable[[NDArray[np.float32]], Counterexample | None],
     ) -> None:
         self.network, self.kernel, self.config = network, kernel, config
         self.max_domains, self.should_stop, self.confirm = max_domains, should_stop, confirm
@@ -145,7 +145,7 @@ class Search:
         return SearchResult(outcome, self.domains, rounds > 0)
 
     def _root(self, first: int) -> Counterexample | None:
-        """Bounds a block of margins without splits (alpha-CROWN, intermediate bounds fixed); tries the lowest corner."""
+        """Bounds a block of margins without splits (alpha-CROWN, fixed hidden bounds); tries the lowest corner."""
         network, config = self.network, self.config
         spec = np.arange(first, min(first + LANES, len(network.e)), dtype=np.int32)
         start = (network.ub > -network.lb).astype(np.float32)

@@ -101,7 +101,11 @@ class Engine:
 
     def check(self, prop: Property, source: str) -> None:
         """Raises UsageError if a property is not over this network's inputs and outputs."""
-        problems_of(prop, self.graph, source)
+        self.problems(prop, source)
+
+    def problems(self, prop: Property, source: str) -> tuple[Problem, ...]:
+        """Returns the cases of a property, their boxes in the network's own floating type."""
+        return problems_of(prop, self.graph, source, self.checker.dtype)
 
     def decide(self, properties: Mapping[str, Property], limits: Limits, emit: Emit) -> None:
         """Decides every property and calls `emit` once for each, as soon as its answer is known.
@@ -116,7 +120,7 @@ class Engine:
         """
         started = time.monotonic()
         instances = [
-            _Instance(key, [_Case(p, list(p.regions)) for p in problems_of(prop, self.graph, key)], started)
+            _Instance(key, [_Case(p, list(p.regions)) for p in self.problems(prop, key)], started)
             for key, prop in properties.items()
         ]
         for first in range(0, len(instances), self.config.group):
@@ -164,13 +168,17 @@ class _Run:
 
     def bound(self, instance: _Instance) -> None:
         """Bounds the instance's cases at the root and drops the regions that are excluded; all excluded is `unsat`."""
-        with _work_of([instance]):
-            for case in instance.cases:
-                if self.remaining(instance) <= 0:
-                    break
-                self._bound_case(instance, case)
-            else:
-                instance.cases = [case for case in instance.cases if case.regions]
+        try:
+            with _work_of([instance]):
+                for case in instance.cases:
+                    if self.remaining(instance) <= 0:
+                        break
+                    self._bound_case(instance, case)
+                else:
+                    instance.cases = [case for case in instance.cases if case.regions]
+        except Exception as error:  # one instance must not take the others with it
+            self.fail(instance, error)
+            return
         if not instance.cases:
             self.answer(instance, Verdict.UNSAT, Stage.INCOMPLETE)
         elif self.remaining(instance) <= 0:
@@ -235,7 +243,7 @@ class _Run:
         network = fold(engine.graph, found, C.to(engine.device), rhs.to(engine.device))
         box = found.box
 
-        def confirm(corner: NDArray[np.int8]) -> Counterexample | None:
+        def confirm(corner: NDArray[np.float32]) -> Counterexample | None:
             sign = torch.from_numpy(corner).to(box.lower).view(box.lower.shape)
             return engine.checker.confirm(case.problem, torch.where(sign > 0, box.upper, box.lower))
 
@@ -252,9 +260,8 @@ class _Run:
         """Turns the outcome of a search into the instance's answer."""
         try:
             result = future.result()
-        except Exception as error:
-            logger.exception("branch and bound of %s failed", instance.key)
-            self.answer(instance, Verdict.ERROR, None, None, f"{type(error).__name__}: {error}")
+        except Exception as error:  # one instance must not take the others with it
+            self.fail(instance, error)
             return
         stage = Stage.BAB if result.branched else Stage.INCOMPLETE
         if result.outcome is Outcome.PROVED:
@@ -265,6 +272,11 @@ class _Run:
             self.answer(instance, Verdict.TIMEOUT)
         else:
             self.answer(instance, Verdict.UNKNOWN, None, None, _REASONS[result.outcome])
+
+    def fail(self, instance: _Instance, error: Exception) -> None:
+        """Answers `error` for an instance whose computation broke, and logs how."""
+        logger.error("deciding %s failed", instance.key, exc_info=error)
+        self.answer(instance, Verdict.ERROR, None, None, f"{type(error).__name__}: {error}")
 
     def answer(
         self,

@@ -32,8 +32,9 @@ class LaneBounds:
     """`(lanes,)`: lower bound of each domain's margin, in float32: for the search only."""
     branch: NDArray[np.int32]
     """`(lanes,)`: the free neuron that costs the bound most; -1 where none is free."""
-    corner: NDArray[np.int8]
-    """`(d, lanes)`: sign of the input at which the bound's linear function is lowest."""
+    corner: NDArray[np.float32]
+    """`(d, lanes)`: the input, each entry -1 or 1, at which the last bound's linear function is lowest. Valid until the
+    kernel's next call."""
 
 
 class Kernel(Protocol):

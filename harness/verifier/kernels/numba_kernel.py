@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from harness.verifier.fold import FoldedNetwork
 from harness.verifier.kernels.contract import LANES, LaneBounds, Lanes
+from harness.verifier.kernels.lanes import accumulate
 from harness.verifier.kernels.rounding import certified_bounds
 
 Array = NDArray[Any]
@@ -34,30 +35,26 @@ def backward(
     p: Array,
     A: Array,
     lam: Array,
+    point: Array,
     lb: Array,
     magnitude: Array,
-    corner: Array,
 ) -> None:
-    """Fills A, lam `(n, lanes)`, lb, magnitude `(lanes,)` and corner `(d, lanes)` for one block of domains."""
+    """Fills A and lam `(n, LANES)`, the lowest corner in `point[:inputs]`, lb and magnitude `(LANES,)`."""
     n = E.shape[0]
-    lanes = spec.shape[0]
-    acc = np.empty(lanes, E.dtype)
-    for k in range(lanes):
+    at_input = np.empty(LANES, E.dtype)
+    for k in range(LANES):
         lb[k] = e[spec[k]]
         magnitude[k] = abs(e[spec[k]])
     for j in range(n - 1, -1, -1):
         column = inputs + j
-        for k in range(lanes):
-            acc[k] = C[column, spec[k]]
-        for i in range(start[column], start[column + 1]):
-            v = value[i]
-            r = row[i]
-            for k in range(lanes):
-                acc[k] += v * lam[r, k]
+        a_row = A[j]
+        for k in range(LANES):
+            a_row[k] = C[column, spec[k]]
+        accumulate(value, row, start[column], start[column + 1], lam, a_row)
         slope = upper_slope[j]
         offset = upper_offset[j]
-        for k in range(lanes):
-            a = acc[k]
+        for k in range(LANES):
+            a = a_row[k]
             s = phase[j, k]
             negative = a < 0
             free = s == 0
@@ -65,22 +62,17 @@ def backward(
             split = (a if s > 0 else a * 0) - s * p[j, k]
             out = f * a if free else split
             gained = a * offset if (free and negative) else a * 0
-            A[j, k] = a
             lam[j, k] = out
             lb[k] += out * E[j] + gained
             magnitude[k] += abs(out * E[j]) + abs(gained)
     for column in range(inputs):
-        for k in range(lanes):
-            acc[k] = C[column, spec[k]]
-        for i in range(start[column], start[column + 1]):
-            v = value[i]
-            r = row[i]
-            for k in range(lanes):
-                acc[k] += v * lam[r, k]
-        for k in range(lanes):
-            lb[k] -= abs(acc[k])
-            magnitude[k] += abs(acc[k])
-            corner[column, k] = -1 if acc[k] > 0 else 1
+        for k in range(LANES):
+            at_input[k] = C[column, spec[k]]
+        accumulate(value, row, start[column], start[column + 1], lam, at_input)
+        for k in range(LANES):
+            lb[k] -= abs(at_input[k])
+            magnitude[k] += abs(at_input[k])
+            point[column, k] = -1 if at_input[k] > 0 else 1
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
@@ -95,45 +87,33 @@ def ascend(
     phase: Array,
     p: Array,
     A: Array,
-    corner: Array,
+    point: Array,
     alpha_step: float,
     beta_step: float,
-    h: Array,
     stepped: Array,
 ) -> None:
-    """Fills `stepped` with multipliers one sign step up the bound's gradient, by one forward pass at the corner."""
-    n, lanes = p.shape
-    z = np.empty(lanes, E.dtype)
+    """Fills `stepped` with multipliers one sign step up the bound's gradient, by one forward pass from the corner.
+
+    `point[:inputs]` is the corner that `backward` left there; the activations that attain the bound go behind it.
+    """
+    n = p.shape[0]
+    z = np.empty(LANES, E.dtype)
     for j in range(n):
-        for k in range(lanes):
+        for k in range(LANES):
             z[k] = E[j]
-        for i in range(start[j], start[j + 1]):
-            v = value[i]
-            c = column[i]
-            if c < inputs:
-                for k in range(lanes):
-                    z[k] += v * corner[c, k]
-            else:
-                for k in range(lanes):
-                    z[k] += v * h[c - inputs, k]
+        accumulate(value, column, start[j], start[j + 1], point, z)
         slope = upper_slope[j]
-        for k in range(lanes):
+        for k in range(LANES):
             s = phase[j, k]
             q = p[j, k]
             a = A[j, k]
-            if s == 0:
-                if a < 0:
-                    h[j, k] = slope * (z[k] - lower[j])
-                    stepped[j, k] = q
-                else:
-                    h[j, k] = q * z[k]
-                    move = alpha_step if z[k] > 0 else -alpha_step
-                    stepped[j, k] = min(max(q + move, 0.0), 1.0)
-            else:
-                h[j, k] = z[k] if s > 0 else z[k] * 0
-                gain = -s * z[k]
-                move = beta_step * abs(a)
-                stepped[j, k] = max(q + (move if gain > 0 else -move), 0.0)
+            relaxed = slope * (z[k] - lower[j]) if a < 0 else q * z[k]
+            split = z[k] if s > 0 else z[k] * 0
+            point[inputs + j, k] = relaxed if s == 0 else split
+            alpha = q if a < 0 else min(max(q + (alpha_step if z[k] > 0 else -alpha_step), 0.0), 1.0)
+            move = beta_step * abs(a)
+            beta = max(q + (move if -s * z[k] > 0 else -move), 0.0)
+            stepped[j, k] = alpha if s == 0 else beta
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -142,15 +122,15 @@ def choose(phase: Array, A: Array, upper_offset: Array, lower: Array, upper: Arr
 
     Where no free neuron costs anything through its upper line, the widest lower line decides.
     """
-    n, lanes = phase.shape
-    best = np.zeros(lanes, np.float32)
-    second = np.full(lanes, np.float32(-1))
-    other = np.full(lanes, -1, np.int32)
-    for k in range(lanes):
+    n = phase.shape[0]
+    best = np.zeros(LANES, np.float32)
+    second = np.full(LANES, np.float32(-1))
+    other = np.full(LANES, -1, np.int32)
+    for k in range(LANES):
         branch[k] = -1
     for j in range(n):
         width = min(upper[j], -lower[j])
-        for k in range(lanes):
+        for k in range(LANES):
             if phase[j, k] == 0:
                 score = -A[j, k] * upper_offset[j]
                 if score > best[k]:
@@ -160,7 +140,7 @@ def choose(phase: Array, A: Array, upper_offset: Array, lower: Array, upper: Arr
                 if fallback > second[k]:
                     second[k] = fallback
                     other[k] = j
-    for k in range(lanes):
+    for k in range(LANES):
         if branch[k] < 0:
             branch[k] = other[k]
 
@@ -180,40 +160,36 @@ class NumbaKernel:
         n, d = network.neurons, network.inputs
         self._A = np.empty((n, LANES), np.float32)
         self._lam = np.empty((n, LANES), np.float32)
-        self._h = np.empty((n, LANES), np.float32)
         self._stepped = np.empty((n, LANES), np.float32)
-        self._corner = np.empty((d, LANES), np.int8)
+        self._point = np.empty((d + n, LANES), np.float32)
 
     def improve(self, lanes: Lanes, iterations: int, alpha_step: float, beta_step: float) -> LaneBounds:
         """See `Kernel.improve`."""
         fast = self._fast
-        lb, corner = self._bounds(lanes.spec, lanes.phase, lanes.p)
-        best, best_corner = lb, corner
+        best = self._bounds(lanes.spec, lanes.phase, lanes.p)
         trial = lanes.p
-        A = self._A
         for step in range(iterations):
             shrink = 0.9**step
             ascend(
-                fast.inputs, *fast.by_row, fast.E, fast.lb, self._slope32, lanes.phase, trial, A, corner,
-                alpha_step * shrink, beta_step * shrink, self._h, self._stepped,
+                fast.inputs, *fast.by_row, fast.E, fast.lb, self._slope32, lanes.phase, trial, self._A, self._point,
+                alpha_step * shrink, beta_step * shrink, self._stepped,
             )  # fmt: skip
             trial = self._stepped.copy()
-            lb, corner = self._bounds(lanes.spec, lanes.phase, trial)
+            lb = self._bounds(lanes.spec, lanes.phase, trial)
             better = lb > best
             best = np.where(better, lb, best)
-            lanes.p[:, better] = trial[:, better]
-            best_corner = np.where(better, corner, best_corner)
-        branch = np.empty(len(lanes.spec), np.int32)
-        choose(lanes.phase, A, self._offset32, fast.lb, fast.ub, branch)
-        return LaneBounds(best, branch, best_corner)
+            np.copyto(lanes.p, trial, where=better)
+        branch = np.empty(LANES, np.int32)
+        choose(lanes.phase, self._A, self._offset32, fast.lb, fast.ub, branch)
+        return LaneBounds(best, branch, self._point[: fast.inputs])
 
-    def _bounds(self, spec: Array, phase: Array, p: Array) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    def _bounds(self, spec: Array, phase: Array, p: Array) -> NDArray[np.float32]:
         fast, lb = self._fast, np.empty(LANES, np.float32)
         backward(
             fast.inputs, *fast.by_column, fast.E, fast.e, fast.C, self._slope32, self._offset32,
-            spec, phase, p, self._A, self._lam, lb, np.empty(LANES, np.float32), self._corner,
+            spec, phase, p, self._A, self._lam, self._point, lb, np.empty(LANES, np.float32),
         )  # fmt: skip
-        return lb, self._corner.copy()
+        return lb
 
     def certified(self, lanes: Lanes) -> NDArray[np.float64]:
         """See `Kernel.certified`."""
@@ -222,6 +198,6 @@ class NumbaKernel:
         backward(
             d, *exact.by_column, exact.E, exact.e, exact.C, self._slope, self._offset,
             lanes.spec, lanes.phase, lanes.p.astype(np.float64), np.empty((n, LANES)), np.empty((n, LANES)),
-            lb, magnitude, np.empty((d, LANES), np.int8),
+            np.empty((d, LANES)), lb, magnitude,
         )  # fmt: skip
         return certified_bounds(lb, magnitude)

@@ -129,7 +129,7 @@ class TorchKernel:
         """See `Kernel.improve`."""
         spec, phase, p = self._tensors(lanes, torch.float32)
         found = _backward(self._fast, spec, phase, p)
-        best, best_p, corner, trial = found.lb, p, found.corner, p
+        best, best_p, trial = found.lb, p, p
         for step in range(iterations):
             shrink = 0.9**step
             trial = _ascend(self._fast, phase, trial, found, alpha_step * shrink, beta_step * shrink)
@@ -137,10 +137,9 @@ class TorchKernel:
             better = found.lb > best
             best = torch.where(better, found.lb, best)
             best_p = torch.where(better, trial, best_p)
-            corner = torch.where(better, found.corner, corner)
         lanes.p[:] = best_p.cpu().numpy()
         branch = self._branch(phase, found.A)
-        return LaneBounds(best.cpu().numpy(), branch, corner.to(torch.int8).cpu().numpy())
+        return LaneBounds(best.cpu().numpy(), branch, found.corner.cpu().numpy())
 
     def certified(self, lanes: Lanes) -> NDArray[np.float64]:
         """See `Kernel.certified`."""
