@@ -1,0 +1,1 @@
+"""lg-bench: neural-network verification with and without linearity grafting."""

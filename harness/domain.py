@@ -130,7 +130,7 @@ class InputBox:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutputPolytope:
-    """All outputs y with `coefficients @ y <= rhs` in every row (`<` in the rows that are strict): one violation region."""
+    """One violation region: all outputs y with `coefficients @ y <= rhs` in every row, `<` in the strict rows."""
 
     coefficients: FloatArray
     """`(rows, outputs)` float64."""
@@ -143,7 +143,7 @@ class OutputPolytope:
         coefficients, rhs = np.asarray(self.coefficients, np.float64), np.asarray(self.rhs, np.float64)
         strict = np.asarray(self.strict, np.bool_)
         if coefficients.ndim != 2 or rhs.shape != coefficients.shape[:1] or strict.shape != rhs.shape:
-            raise ValueError("a polytope needs (rows, outputs) coefficients and (rows,) right-hand sides and strictness")
+            raise ValueError("a polytope needs coefficients (rows, outputs), right-hand sides and strictness (rows,)")
         for name, value in (("coefficients", coefficients), ("rhs", rhs), ("strict", strict)):
             object.__setattr__(self, name, _frozen(value))
 
@@ -255,13 +255,13 @@ class EngineRecord:
     domains: int = 0
     """Branch-and-bound domains visited."""
     unstable: Mapping[str, BoolArray] | None = None
-    """Activation name to the flat mask of neurons unstable at the root, only for inputs that entered branch and bound."""
+    """Activation name to the flat mask of neurons unstable at the root; only where branch and bound was entered."""
     entered_bab: bool = False
     """Whether root bounds left the instance open (also when `max_domains` is 0 and nothing was branched)."""
     neurons: int = 0
     """Activation neurons of the network, grafted ones included; the denominator of UNR."""
     unstable_nonlinear: int = 0
-    """Unstable neurons that are not grafted; the unstable masks above count grafted neurons too (reference, section 5)."""
+    """Unstable neurons that are not grafted; the masks above count grafted neurons too (reference, section 5)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

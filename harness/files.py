@@ -36,8 +36,8 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
             yield cast(IO[bytes], stream)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -4,7 +4,8 @@ The parent writes one request line to the engine's standard input and reads even
 `done` event; several requests may follow one another. Nothing else is ever written to that stream.
 
 Events: `{"event": "answer", "key": ..., ...}` for each decided instance, in the order of decision;
-`{"event": "progress", "key": ..., "stage": ..., "domains": ...}` now and then; `{"event": "done"}` at the end of a request.
+`{"event": "progress", "key": ..., "stage": ..., "domains": ...}` now and then; `{"event": "done"}` at the end of a
+request.
 """
 
 from __future__ import annotations

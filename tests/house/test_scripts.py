@@ -100,8 +100,9 @@ def test_first_start_sets_up_and_runs_the_main_job(checkout: Path) -> None:
     assert all(f"-c {checkout}/constraints.txt" in line for line in (torch, build, package))
 
 
-def test_without_arguments_it_runs_cifar10_cnnb(checkout: Path) -> None:
+def test_without_a_name_it_runs_cifar10_cnnb(checkout: Path) -> None:
     assert start(checkout).stdout.endswith("lgbench bench cifar10_cnnb\n")
+    assert start(checkout, "--inputs", "5").stdout.endswith("lgbench bench cifar10_cnnb --inputs 5\n")
 
 
 def test_second_start_installs_nothing(checkout: Path, tmp_path: Path) -> None:
