@@ -41,7 +41,8 @@ class Patience:
     grace_s: float = 60.0
     """Seconds beyond the limits: start-up, loading, and how late the engine may notice its limit."""
     silence_s: float = 900.0
-    """Seconds without any event; twice the time limit where that is longer."""
+    """Seconds without any event; twice the time limit where that is longer. An engine that works on many instances at
+    once, and may decide none for so long, has to say `progress` meanwhile."""
     failures: int = 5
     """Failed requests in a row, without one answer between, after which the engine is given up for these jobs."""
 
