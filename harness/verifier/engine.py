@@ -177,7 +177,8 @@ class _Run:
                 else:
                     instance.cases = [case for case in instance.cases if case.regions]
         except Exception as error:  # one instance must not take the others with it
-            self.fail(instance, error)
+            logger.exception("deciding %s failed", instance.key)
+            self.answer(instance, Verdict.ERROR, message=f"{type(error).__name__}: {error}")
             return
         if not instance.cases:
             self.answer(instance, Verdict.UNSAT, Stage.INCOMPLETE)
@@ -261,7 +262,8 @@ class _Run:
         try:
             result = future.result()
         except Exception as error:  # one instance must not take the others with it
-            self.fail(instance, error)
+            logger.exception("deciding %s failed", instance.key)
+            self.answer(instance, Verdict.ERROR, message=f"{type(error).__name__}: {error}")
             return
         stage = Stage.BAB if result.branched else Stage.INCOMPLETE
         if result.outcome is Outcome.PROVED:
@@ -272,11 +274,6 @@ class _Run:
             self.answer(instance, Verdict.TIMEOUT)
         else:
             self.answer(instance, Verdict.UNKNOWN, None, None, _REASONS[result.outcome])
-
-    def fail(self, instance: _Instance, error: Exception) -> None:
-        """Answers `error` for an instance whose computation broke, and logs how."""
-        logger.error("deciding %s failed", instance.key, exc_info=error)
-        self.answer(instance, Verdict.ERROR, None, None, f"{type(error).__name__}: {error}")
 
     def answer(
         self,

@@ -182,7 +182,8 @@ def fold(graph: Graph, found: RootBounds, C: Tensor, rhs: Tensor) -> FoldedNetwo
     margin_rows = Rows(C.reshape(-1, *graph.output_shape), torch.zeros(len(C), dtype=torch.int64, device=C.device))
     e = folder.constants(last, margin_rows) - rhs
     E = torch.cat(constants) if constants else C.new_zeros(0)
-    return _assembled(folder, E, e, torch.cat(lows), torch.cat(highs), starts, count)
+    lb, ub = (torch.cat(ends) if ends else C.new_zeros(0) for ends in (lows, highs))
+    return _assembled(folder, E, e, lb, ub, starts, count)
 
 
 def _assembled(

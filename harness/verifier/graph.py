@@ -180,13 +180,13 @@ class Graph:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The floating type of the weights."""
-        return next(self._tensors()).dtype
+        """The floating type of the weights; float64 where there are none."""
+        return next((t.dtype for t in self._tensors()), torch.float64)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self._tensors()).device
+        """Where the weights are; the CPU where there are none."""
+        return next((t.device for t in self._tensors()), torch.device("cpu"))
 
     def _tensors(self) -> Iterator[Tensor]:
         for node in self.nodes:

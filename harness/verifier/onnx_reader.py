@@ -56,18 +56,25 @@ def read_graph(model_bytes: bytes, source: str) -> Graph:
         model = onnx.load_model_from_string(model_bytes)
     except Exception as error:  # protobuf raises its own, undocumented classes
         raise UnsupportedNetworkError(f"{source}: not an ONNX model ({error})") from error
-    return simplify(_Reader(model.graph, source).read())
+    return simplify(_Reader(model, source).read())
 
 
 class _Reader:
     """Walks the nodes of one ONNX graph, keeping each name as a constant or as the index of a graph node."""
 
-    def __init__(self, graph: onnx.GraphProto, source: str) -> None:
-        self.graph, self.source = graph, source
-        self.constants: dict[str, NDArray[Any]] = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    def __init__(self, model: onnx.ModelProto, source: str) -> None:
+        self.graph, self.source = model.graph, source
+        self.opsets = {opset.domain: opset.version for opset in model.opset_import}
         self.indices: dict[str, int] = {}
         self.nodes: list[Node] = []
         self.proto: onnx.NodeProto | None = None
+        self.constants = {t.name: self.stored(t) for t in model.graph.initializer}
+
+    def stored(self, tensor: onnx.TensorProto) -> NDArray[Any]:
+        try:
+            return numpy_helper.to_array(tensor)
+        except (ValueError, TypeError, OSError) as error:
+            raise self.error(f"the weights '{tensor.name}' cannot be read ({error})") from error
 
     def read(self) -> Graph:
         inputs = [v for v in self.graph.input if v.name not in self.constants]
@@ -90,10 +97,10 @@ class _Reader:
 
     def translate(self, proto: onnx.NodeProto) -> None:
         names = [n for n in proto.input if n]
+        if proto.domain not in ("", "ai.onnx"):
+            raise self.error(f"operators of the domain '{proto.domain}' are not supported")
         if proto.op_type == "Constant" or (names and all(n in self.constants for n in names)):
-            values = ReferenceEvaluator(proto).run(None, {n: self.constants[n] for n in names})
-            outputs = cast(Sequence[NDArray[Any]], values)
-            self.constants.update(zip(proto.output, outputs, strict=False))
+            self.constants.update(zip(proto.output, self.evaluated(proto, names), strict=False))
             return
         rule = _RULES.get(proto.op_type)
         if rule is None:
@@ -101,6 +108,19 @@ class _Reader:
         if any(n not in self.constants and n not in self.indices for n in names):
             raise self.error("an operand is not defined by an earlier node")
         self.indices[proto.output[0]] = rule(self, proto)
+
+    def evaluated(self, proto: onnx.NodeProto, names: Sequence[str]) -> Sequence[NDArray[Any]]:
+        """Returns the outputs of a node of constants, by the model's own version of its operator."""
+        given = {n: self.constants[n] for n in names}
+        inputs = [onnx.ValueInfoProto(name=n) for n in given]
+        graph = onnx.helper.make_graph(
+            [proto], "constants", inputs, [onnx.ValueInfoProto(name=n) for n in proto.output if n]
+        )
+        try:
+            values = ReferenceEvaluator(graph, opsets=self.opsets).run(None, given)
+        except Exception as error:  # the evaluator raises whatever its numpy code raises
+            raise self.error(f"its constants cannot be evaluated ({error})") from error
+        return cast(Sequence[NDArray[Any]], values)
 
     def append(self, op: Op, inputs: tuple[int, ...], shape: Shape) -> int:
         self.nodes.append(Node(op, inputs, shape))
@@ -195,6 +215,8 @@ def _pad(reader: _Reader, proto: onnx.NodeProto) -> int:
         given = reader.constant(proto, 1)
         amounts = [] if given is None else given.tolist()
     value = attributes.get("value", 0.0)
+    if len(proto.input) > 3 and proto.input[3]:
+        raise reader.error("padding of chosen axes is not supported")
     if len(proto.input) > 2 and proto.input[2]:
         value = float(np.ravel(reader.weights(proto, 2).numpy())[0])
     if attributes.get("mode", b"constant") != b"constant" or value != 0.0:
@@ -212,6 +234,8 @@ def _average_pool(reader: _Reader, proto: onnx.NodeProto) -> int:
     channels, height, width = _image(reader, x)
     kernel = (height, width) if proto.op_type == "GlobalAveragePool" else tuple(attributes["kernel_shape"])
     pads = _pads(reader, attributes)
+    if any(d != 1 for d in attributes.get("dilations") or ()):
+        raise reader.error("a dilated average is not supported")
     if attributes.get("ceil_mode", 0) or (any(pads) and not attributes.get("count_include_pad", 0)):
         raise reader.error("ceil_mode, and padding that is left out of the average, are not supported")
     weight = torch.full((channels, 1, *kernel), 1.0 / (kernel[0] * kernel[1]), dtype=FLOAT)
@@ -344,6 +368,8 @@ def _transpose(reader: _Reader, proto: onnx.NodeProto) -> int:
 
 
 def _identity(reader: _Reader, proto: onnx.NodeProto) -> int:
+    if len(proto.input) > 2 and proto.input[2] and bool(np.any(reader.constant(proto, 2))):
+        raise reader.error("dropout in training mode is not a fixed function")
     return reader.operand(proto)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,11 +52,19 @@ class Problem:
         return hit
 
 
-def problems_of(prop: Property, graph: Graph, source: str) -> tuple[Problem, ...]:
+def problems_of(
+    prop: Property, graph: Graph, source: str, dtype: np.dtype[np.floating[Any]] | None = None
+) -> tuple[Problem, ...]:
     """Returns the cases of a property that have a point in their box.
 
-    Bounds are widened to their float32 values where casting moves them outwards: that is the set over which the
-    competition judges a witness of a float32 network (VNN-COMP 2026).
+    Bounds are widened to their values in the network's floating type where casting moves them outwards: that is the set
+    over which the competition judges a witness of a float32 network (VNN-COMP 2026).
+
+    Args:
+        prop: the property.
+        graph: the network.
+        source: what errors call the property.
+        dtype: floating type of the network's input; None: float32.
 
     Raises:
         UsageError: the property is over other numbers of inputs or outputs than the network has.
@@ -67,14 +76,14 @@ def problems_of(prop: Property, graph: Graph, source: str) -> tuple[Problem, ...
             f"{inputs} and {outputs}; check that network and property belong together"
         )
     return tuple(
-        Problem(_float32_box(case.box), tuple(_region(p) for p in case.polytopes))
+        Problem(_widened(case.box, dtype or np.dtype(np.float32)), tuple(_region(p) for p in case.polytopes))
         for case in prop.cases
         if not case.box.is_empty
     )
 
 
-def _float32_box(box: InputBox) -> InputBox:
-    low, high = box.lower.astype(np.float32), box.upper.astype(np.float32)
+def _widened(box: InputBox, dtype: np.dtype[np.floating[Any]]) -> InputBox:
+    low, high = box.lower.astype(dtype), box.upper.astype(dtype)
     return InputBox(np.minimum(box.lower, low), np.maximum(box.upper, high))
 
 

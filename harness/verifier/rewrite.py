@@ -5,6 +5,7 @@ A rewrite maps nodes to nodes one by one; what nothing uses any more is dropped 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,18 +17,27 @@ from harness.verifier.graph import Add, Conv, Graph, Linear, Node, Pads, Relu, S
 def simplify(graph: Graph) -> Graph:
     """Returns an equal graph: scales merged, pads and scales taken into layers, grafted activations recognised."""
     nodes: list[Node] = []
-    place: list[int] = []
+    shared = _shared(graph)
     for node in graph.nodes:
-        moved = replace(node, inputs=tuple(place[i] for i in node.inputs))
-        nodes.append(_rewritten(moved, nodes))
-        place.append(len(nodes) - 1)
+        nodes.append(_rewritten(node, nodes, shared))
     return _without_unused(nodes)
 
 
-def _rewritten(node: Node, nodes: Sequence[Node]) -> Node:
-    for rule in (_merge_scales, _scale_into_layer, _pad_into_conv, _grafted_activation):
-        node = rule(node, nodes)
-    return node
+def _shared(graph: Graph) -> frozenset[int]:
+    """Returns the nodes whose value has several consumers.
+
+    Taking such a node into one of its consumers would compute it twice, and would hide that a grafted activation's two
+    halves have the same input.
+    """
+    uses = Counter(i for node in graph.nodes for i in node.inputs)
+    return frozenset(i for i, count in uses.items() if count > 1)
+
+
+def _rewritten(node: Node, nodes: Sequence[Node], shared: frozenset[int]) -> Node:
+    for fuse in (_merge_scales, _scale_into_layer, _pad_into_conv):
+        if node.inputs and node.inputs[0] not in shared:
+            node = fuse(node, nodes)
+    return _grafted_activation(node, nodes)
 
 
 def _merge_scales(node: Node, nodes: Sequence[Node]) -> Node:

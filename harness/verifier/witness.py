@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import onnxruntime
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.domain import Counterexample
+from harness.domain import Counterexample, FloatArray
+from harness.formats.onnx_file import open_session, run_flat
 from harness.verifier.problem import Problem
 
 
@@ -17,17 +18,18 @@ class WitnessChecker:
 
     Args:
         model_bytes: the network, not compressed.
+
+    Raises:
+        UsageError: ONNX Runtime cannot load the network.
     """
 
     def __init__(self, model_bytes: bytes) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(model_bytes, options, providers=["CPUExecutionProvider"])
-        given = self._session.get_inputs()[0]
-        self._name = given.name
-        self._shape = [d if isinstance(d, int) and d > 0 else 1 for d in given.shape]
-        self._dtype = np.float64 if given.type == "tensor(double)" else np.float32
+        self._session = open_session(model_bytes)
+
+    @property
+    def dtype(self) -> np.dtype[np.floating[Any]]:
+        """The floating type of the network's input."""
+        return self._session.input.dtype
 
     def confirm(self, problem: Problem, x: Tensor) -> Counterexample | None:
         """Returns the counterexample if `x`, moved into the box, violates the problem; else None.
@@ -36,10 +38,9 @@ class WitnessChecker:
             problem: box and regions.
             x: one input, any shape.
         """
-        lower, upper = (end.astype(self._dtype) for end in (problem.box.lower, problem.box.upper))
-        point: NDArray[np.floating] = np.clip(x.detach().cpu().numpy().ravel().astype(self._dtype), lower, upper)
-        (y,) = self._session.run(None, {self._name: point.reshape(self._shape)})[:1]
-        output = np.asarray(y).ravel()
+        lower, upper = (end.astype(self.dtype) for end in (problem.box.lower, problem.box.upper))
+        point: FloatArray = np.clip(x.detach().cpu().numpy().ravel().astype(self.dtype), lower, upper)
+        output = run_flat(self._session, point)
         if not np.isfinite(output).all() or not bool(problem.violated_by(torch.from_numpy(output)[None])[0]):
             return None
         return Counterexample(point, output)
