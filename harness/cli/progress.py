@@ -74,7 +74,9 @@ class Tally:
         return "  ".join(f"{name.value} {self.sets[variant][name]}" for name in ResultSet)
 
     def time_words(self) -> str:
-        """Returns the time left in words."""
+        """Returns the time left in words; empty when nothing is."""
+        if not self.left:
+            return ""
         about, bound = self.seconds_left()
         limit = f"at most {clock_words(bound)}"
         return f"{limit} left" if about is None else f"about {clock_words(about)} left, {limit}"
@@ -182,7 +184,8 @@ class PlainReporter(_Told):
         variant = result.job.variant
         if not self.tally.left or time.monotonic() - self._last >= PLAIN_INTERVAL_S:
             count = f"{self.tally.decided} of {self.tally.plan.instances} decided"
-            self._say(f"{count}; {variant}: {self.tally.words(variant)}; {self.tally.time_words()}")
+            parts = (count, f"{variant}: {self.tally.words(variant)}", self.tally.time_words())
+            self._say("; ".join(part for part in parts if part))
 
     def _say(self, text: str) -> None:
         self._last = time.monotonic()

@@ -30,9 +30,9 @@ def verify(
 ) -> None:
     """Decide whether some input of NETWORK (ONNX) violates SPEC (VNN-LIB).
 
-    The first line is the verdict alone: sat (a violation was found), unsat (proved that there is none), unknown, timeout
-    or error. After sat comes the counterexample, replayed on ONNX Runtime, as VNN-COMP writes it. A reason goes to
-    standard error. The exit code is 0 whatever the verdict.
+    The first line is the verdict alone: sat (a violation was found), unsat (proved that there is none), unknown,
+    timeout or error. After sat comes the counterexample as VNN-COMP writes it, replayed on ONNX Runtime. A reason goes
+    to standard error. The exit code is 0 whatever the verdict.
     """
     limits = make_limits(timeout, max_domains, on="wall")
     chosen = choose_device(device, this_machine())

@@ -78,8 +78,8 @@ def run_benchmark(
     _check_images(spec, images)
     inputs = _Inputs(spec, plan, check_networks(spec, plan.variants), images)
     tool = tool_factory(plan, folder)
-    reporter.planned(plan)
     with open_run(folder, resume=options.resume) as store:
+        reporter.planned(plan)
         return _run(inputs, store, tool, reporter, earlier)
 
 
@@ -90,8 +90,10 @@ def _run(inputs: _Inputs, store: Store, tool: Tool, reporter: Reporter, earlier:
 
     def clean_checks(ledger: Ledger, judge: Judge) -> None:
         for network in inputs.networks:
-            reporter.step(f"clean check of {network.variant}")
-            _clean_check(inputs, network, ledger, judge)
+            jobs = [job for job in ledger.open_jobs() if job.variant == network.variant]
+            if jobs:
+                reporter.step(f"clean check of {network.variant}")
+                _clean_check(inputs, network, jobs, ledger, judge)
 
     return execute(run, store, tool, reporter, first=clean_checks)
 
@@ -115,11 +117,8 @@ def _plan_jobs(inputs: _Inputs, tool: Tool) -> list[Job]:
     ]
 
 
-def _clean_check(inputs: _Inputs, network: CheckedNetwork, ledger: Ledger, judge: Judge) -> None:
-    """Stores a result for each open job whose unperturbed image is misclassified; no tool is asked about those."""
-    jobs = [job for job in ledger.open_jobs() if job.variant == network.variant]
-    if not jobs:
-        return
+def _clean_check(inputs: _Inputs, network: CheckedNetwork, jobs: Sequence[Job], ledger: Ledger, judge: Judge) -> None:
+    """Stores a result for each job whose unperturbed image the network misclassifies; no tool is asked about those."""
     indices = np.array([job.index for job in jobs])
     images, labels = float_images(inputs.images)[indices], inputs.images.labels[indices]
     outputs = clean_outputs(open_session(network.model), images)

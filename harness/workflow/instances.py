@@ -16,10 +16,13 @@ from harness.tools.contract import Tool
 from harness.workflow.device import Machine, choose_device, this_machine
 from harness.workflow.execute import ToolFactory, execute, make_tool
 from harness.workflow.finish import PlannedRun, now
-from harness.workflow.folder import earlier_header, open_run
+from harness.workflow.folder import BENCHMARK_FOLDER, earlier_header, open_run
 from harness.workflow.options import Reporter, RunOptions, RunPlan, RunSummary
 from harness.workflow.plan import DEFAULT_TOOL, make_limits, resumed_options, spelt_out
 from harness.workflow.provenance import provenance
+
+_PARTS = ("1.0", "2.0", BENCHMARK_FOLDER)
+"""Folders of VNN-COMP's layout since 2026, and of our run folder, that do not name the benchmark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ def run_instances(
     if options.out is None:
         raise UsageError("a list of instances needs --out DIR for its results")
     earlier = earlier_header(options.out, resume=options.resume)
-    name = path.resolve().parent.name or "instances"
+    name = _benchmark_name(path)
     if earlier is not None and (earlier.benchmark, earlier.labelled) != (name, False):
         raise UsageError(f"{options.out}: holds a run of {earlier.benchmark}, not of {path}; choose another --out")
     # Which rows and limits were asked for cannot be told from a header that counts by network, so they are asked again.
@@ -65,7 +68,6 @@ def run_instances(
     rows = _select(read_instances(path), wishes)
     plan = _plan(name, options.out, wishes, rows, machine or this_machine())
     tool = tool_factory(plan, options.out)
-    reporter.planned(plan)
     planner = JobPlanner(tool.identity())
     jobs = [
         planner.plan(row.instance, row.variant, row.index, make_limits(row.instance.timeout_s, plan.limits.max_domains))
@@ -74,7 +76,14 @@ def run_instances(
     header = _header(plan, jobs, tool, earlier)
     manifests: Mapping[str, Mapping[str, object]] = {}
     with open_run(options.out, resume=options.resume) as store:
+        reporter.planned(plan)
         return execute(PlannedRun(plan, header, manifests, jobs), store, tool, reporter)
+
+
+def _benchmark_name(path: Path) -> str:
+    """Returns the name of the folder that a list stands in, above those that only say which part of it this is."""
+    named = (folder.name for folder in path.resolve().parents if folder.name not in _PARTS)
+    return next(named, "") or "instances"
 
 
 def _select(instances: Sequence[Instance], options: RunOptions) -> list[_Row]:

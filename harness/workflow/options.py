@@ -61,7 +61,7 @@ class Reporter(Protocol):
     """Is told what a run does; the only way in which the workflow speaks to people."""
 
     def planned(self, plan: RunPlan) -> None:
-        """Everything is checked and nothing was touched yet."""
+        """Everything is checked, the folder is ours, and nothing is decided yet."""
 
     def step(self, text: str) -> None:
         """A step begins that takes a moment, in a few words."""

@@ -84,8 +84,16 @@ def plan_benchmark(spec: BenchmarkSpec, options: RunOptions, machine: Machine) -
     variants = _variants(spec, options.variants)
     seed = spec.seed if options.seed is None else options.seed
     out = options.out or Path("results") / f"{spec.name}-{name}"
+    tool = options.tool or DEFAULT_TOOL
     chosen = replace(
-        options, out=out, inputs=inputs, timeout_s=limits.timeout_s, device=device.name, variants=variants, seed=seed
+        options,
+        out=out,
+        inputs=inputs,
+        timeout_s=limits.timeout_s,
+        device=device.name,
+        variants=variants,
+        tool=tool,
+        seed=seed,
     )
     return RunPlan(
         benchmark=spec.name,
@@ -96,7 +104,7 @@ def plan_benchmark(spec: BenchmarkSpec, options: RunOptions, machine: Machine) -
         inputs=inputs,
         limits=limits,
         device=device,
-        tool=options.tool or DEFAULT_TOOL,
+        tool=tool,
         seed=seed,
         instances=inputs * len(variants),
         command=spelt_out(chosen),

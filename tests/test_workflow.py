@@ -1,0 +1,389 @@
+"""The main job as a whole with a dummy tool: what it leaves, what it never does twice, what it refuses unharmed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from tiny_benchmark import INPUTS, make_benchmark, write_network
+
+from harness.config import BenchmarkSpec, load_spec
+from harness.data.datasets import load_images
+from harness.domain import (
+    Counterexample,
+    EngineRecord,
+    InstanceResult,
+    Job,
+    ResultSet,
+    Stage,
+    ToolAnswer,
+    UsageError,
+    Verdict,
+)
+from harness.formats.instances import read_instances
+from harness.formats.vnnlib import read_property
+from harness.run.lock import run_lock
+from harness.run.store import Store
+from harness.tools.contract import Tool
+from harness.tools.dummy import DummyTool
+from harness.workflow.benchmark import run_benchmark
+from harness.workflow.device import Device, Machine
+from harness.workflow.folder import float_images
+from harness.workflow.instances import run_instances
+from harness.workflow.options import RunOptions, RunPlan, RunSummary
+
+CPU = Machine((), None, 2)
+GPU = Machine(("H100",), "12.8", 16)
+
+
+def cautious(job: Job) -> ToolAnswer:
+    """Proves even inputs at the root, gives up on odd ones after some branching."""
+    if job.index % 2:
+        return ToolAnswer(Verdict.TIMEOUT, 1.0, 0.5, record=EngineRecord(domains=9, entered_bab=True, neurons=64))
+    return ToolAnswer(Verdict.UNSAT, 0.2, 0.1, Stage.INCOMPLETE)
+
+
+@dataclass
+class Recorder:
+    """A reporter that remembers, and can interrupt the run after some results."""
+
+    interrupt_after: int | None = None
+    plans: list[RunPlan] = field(default_factory=list)
+    results: list[InstanceResult] = field(default_factory=list)
+    earlier: Mapping[str, Mapping[ResultSet, int]] = field(default_factory=dict)
+
+    def planned(self, plan: RunPlan) -> None:
+        self.plans.append(plan)
+
+    def step(self, text: str) -> None:
+        assert text
+
+    def resumed(self, sets: Mapping[str, Mapping[ResultSet, int]]) -> None:
+        self.earlier = sets
+
+    def decided(self, result: InstanceResult) -> None:
+        self.results.append(result)
+        if len(self.results) == self.interrupt_after:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> BenchmarkSpec:
+    return make_benchmark(tmp_path)
+
+
+def run(
+    spec: BenchmarkSpec,
+    out: Path,
+    answer: Callable[[Job], ToolAnswer] = cautious,
+    reporter: Recorder | None = None,
+    tools: list[DummyTool] | None = None,
+    machine: Machine = CPU,
+    label: str = "",
+    **options: object,
+) -> RunSummary:
+    def factory(plan: RunPlan, folder: Path) -> Tool:
+        assert folder == out
+        tool = DummyTool(answer, label=f"{label}{plan.seed}")
+        if tools is not None:
+            tools.append(tool)
+        return tool
+
+    wishes = replace(RunOptions(out=out, command="lgbench bench tiny"), **options)  # type: ignore[arg-type]
+    return run_benchmark(spec, wishes, reporter or Recorder(), machine=machine, tool_factory=factory)
+
+
+def asked(tools: Sequence[DummyTool]) -> list[tuple[str, int]]:
+    """What the tools were asked."""
+    return [(job.variant, job.index) for tool in tools for batch in tool.batches for job in batch]
+
+
+def test_a_run_leaves_its_whole_folder(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    out, reporter = tmp_path / "out", Recorder()
+    done = run(spec, out, reporter=reporter)
+    assert not done.interrupted
+    assert (done.errors, done.missing, done.conflicts) == (0, 0, 0)
+    assert json.loads((out / "summary.json").read_text()) == done.summary
+    assert done.report.read_text().startswith("<!")
+    blocks = done.summary["variants"]
+    assert blocks["base"]["sets"] == {"SK": 1, "AT": 0, "VS": 4, "VF": 3}
+    assert blocks["other"]["sets"] == {"SK": 2, "AT": 0, "VS": 3, "VF": 3}
+    assert done.summary["published"][0]["SA"] == 78.1
+    assert done.summary["complete"]
+    assert len((out / "results.csv").read_text().splitlines()) == 2 * INPUTS
+    assert len(list((out / "counterexamples").iterdir())) == 3
+    assert len(reporter.results) == 2 * INPUTS
+    assert reporter.plans[0].protocol == "cpu"
+
+
+def test_the_benchmark_is_laid_out_as_other_verifiers_take_it(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    run(spec, tmp_path / "out")
+    listed = read_instances(tmp_path / "out/benchmark/instances.csv")
+    assert len(listed) == 2 * INPUTS
+    first = listed[0]
+    assert (first.network_name, first.property_name) == ("onnx/base.onnx", "vnnlib/cifar10_test_00000.vnnlib")
+    assert len({one.property for one in listed}) == INPUTS
+    prop = read_property(first.property, 3072, 10)
+    assert float((prop.cases[0].box.upper - prop.cases[0].box.lower).max()) == pytest.approx(2 * 2 / 255, abs=1e-6)
+
+
+def test_misclassified_inputs_are_not_asked_about(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    tools: list[DummyTool] = []
+    run(spec, tmp_path / "out", tools=tools)
+    expected = {(v, i) for v in ("base", "other") for i in range(INPUTS)} - {("base", 1), ("other", 1), ("other", 2)}
+    assert set(asked(tools)) == expected
+    with Store.open(tmp_path / "out/results.db") as store:
+        clean = [row for row in store.rows() if row.stage is Stage.CLEAN]
+    assert {(row.variant, row.index) for row in clean} == {("base", 1), ("other", 1), ("other", 2)}
+    assert all(row.verdict is Verdict.SAT and row.tool_verdict is None for row in clean)
+
+
+def test_a_claimed_counterexample_that_is_none_does_not_count(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    def lie(job: Job) -> ToolAnswer:
+        box = read_property(job.instance.property).cases[0].box
+        return ToolAnswer(Verdict.SAT, 0.1, 0.1, Stage.ATTACK, Counterexample(box.upper + 1.0))
+
+    done = run(spec, tmp_path / "out", lie)
+    assert done.summary["variants"]["base"]["sets"]["AT"] == 0
+    assert done.errors == 2 * INPUTS - 3
+
+
+def test_an_interrupted_run_is_continued_without_deciding_anything_twice(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    whole = run(spec, tmp_path / "whole")
+    out = tmp_path / "out"
+    tools: list[DummyTool] = []
+    first = run(spec, out, tools=tools, reporter=Recorder(interrupt_after=7))
+    assert first.interrupted
+    assert first.missing == 2 * INPUTS - 7
+    assert first.report.exists()
+    assert not first.summary["complete"]
+    again = Recorder()
+    second = run(spec, out, tools=tools, reporter=again, resume=True)
+    assert not second.interrupted
+    assert sum(sum(counts.values()) for counts in again.earlier.values()) == 7
+    assert len(again.results) == 2 * INPUTS - 7
+    stored = [(result.job.variant, result.job.index) for result in again.results]
+    assert len(set(stored)) == len(stored)
+    for name in ("base", "other"):
+        assert second.summary["variants"][name]["sets"] == whole.summary["variants"][name]["sets"]
+    assert second.summary["transitions"] == whole.summary["transitions"]
+
+
+def test_an_interruption_in_the_clean_check_is_resumable(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    first = run(spec, tmp_path / "out", reporter=Recorder(interrupt_after=1))
+    assert first.interrupted
+    second = run(spec, tmp_path / "out", resume=True)
+    assert (second.interrupted, second.missing) == (False, 0)
+
+
+def test_a_finished_run_asks_nothing_on_resume(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    run(spec, tmp_path / "out")
+    tools: list[DummyTool] = []
+    again = run(spec, tmp_path / "out", tools=tools, resume=True)
+    assert asked(tools) == []
+    assert again.missing == 0
+
+
+def test_a_resume_keeps_what_the_run_was(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    first, second = Recorder(), Recorder()
+    run(spec, tmp_path / "out", reporter=first, inputs=4, timeout_s=7.5, variants=("other",), seed=9, max_domains=5)
+    run(spec, tmp_path / "out", reporter=second, resume=True)
+    assert second.plans == first.plans
+    assert second.results == []
+
+
+def test_a_resume_may_add_inputs(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    tools: list[DummyTool] = []
+    run(spec, tmp_path / "out", inputs=4)
+    done = run(spec, tmp_path / "out", tools=tools, inputs=6, resume=True)
+    assert {index for _, index in asked(tools)} == {4, 5}
+    assert done.summary["inputs"] == 6
+    assert sum(done.summary["variants"]["base"]["sets"].values()) == 6
+
+
+def test_other_limits_are_other_jobs_and_only_they_count(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    run(spec, tmp_path / "out")
+    proves = run(
+        spec, tmp_path / "out", lambda _: ToolAnswer(Verdict.UNSAT, 1, 1, Stage.BAB), timeout_s=30.0, resume=True
+    )
+    assert proves.summary["timeout_s"] == 30
+    assert proves.summary["variants"]["base"]["sets"] == {"SK": 1, "AT": 0, "VS": 7, "VF": 0}
+    assert len((tmp_path / "out/results.csv").read_text().splitlines()) == 2 * INPUTS
+
+
+def test_errors_are_tried_again_on_resume(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    first = run(spec, tmp_path / "out", lambda _: ToolAnswer(Verdict.ERROR, 0, 0, message="broken"))
+    assert first.errors == 2 * INPUTS - 3
+    second = run(spec, tmp_path / "out", resume=True)
+    assert second.errors == 0
+
+
+def test_a_tool_that_raises_costs_errors_not_the_run(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    def broken(_job: Job) -> ToolAnswer:
+        raise RuntimeError("no such thing")
+
+    done = run(spec, tmp_path / "out", broken)
+    assert done.errors == 2 * INPUTS - 3
+    assert (done.interrupted, done.missing) == (False, 0)
+
+
+def test_the_device_chooses_the_protocol(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    reporter = Recorder()
+    run(spec, tmp_path / "out", reporter=reporter, machine=GPU, variants=("base",))
+    plan = reporter.plans[0]
+    assert (plan.protocol, plan.inputs, plan.limits.timeout_s) == ("full", 1000, 180)
+    assert plan.device == Device("cuda", "H100, CUDA 12.8")
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder but those that SQLite and the lock keep for themselves."""
+    own = ("-wal", "-shm", "run.lock")
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.endswith(own)
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "--resume"),
+        ({"resume": True, "variants": ("nix",)}, "base, other"),
+        ({"resume": True, "inputs": 5000}, "embedded"),
+        ({"resume": True, "timeout_s": -1.0}, "positive"),
+        ({"resume": True, "device": "cuda"}, "--device cpu"),
+        ({"resume": True, "protocol": "huge"}, "full, cpu"),
+        ({"resume": True, "data": Path("/nonexistent")}, "nonexistent"),
+    ],
+)
+def test_bad_input_leaves_earlier_results_as_they_were(
+    spec: BenchmarkSpec, tmp_path: Path, options: dict[str, object], words: str
+) -> None:
+    run(spec, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    with pytest.raises(UsageError) as caught:
+        run(spec, tmp_path / "out", **options)  # type: ignore[arg-type]
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert tree(tmp_path / "out") == before
+
+
+def test_nothing_is_made_before_everything_is_checked(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        run(spec, tmp_path / "out", inputs=5000)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_second_run_in_the_same_folder_is_refused(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(spec, out)
+    with run_lock(out):
+        for resume in (False, True):
+            with pytest.raises(UsageError, match="another run"):
+                run(spec, out, resume=resume)
+
+
+def test_results_of_another_benchmark_are_not_resumed(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    run(spec, tmp_path / "out")
+    spec.source.write_text(spec.source.read_text().replace("eps: 2/255", "eps: 1/255"))
+    with pytest.raises(UsageError, match="radius"):
+        run(load_spec(spec.source), tmp_path / "out", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [("3, 32, 32", "3, 16, 64", "takes inputs of shape"), ("classes: 10", "classes: 12", "12 classes")],
+)
+def test_networks_that_do_not_fit_are_refused(
+    spec: BenchmarkSpec, tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    spec.source.write_text(spec.source.read_text().replace(old, new))
+    with pytest.raises(UsageError, match=words):
+        run(load_spec(spec.source), tmp_path / "out")
+
+
+def test_a_missing_network_names_those_that_are_here(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    spec.network_path("other").unlink()
+    with pytest.raises(UsageError, match="--variants base"):
+        run(spec, tmp_path / "out")
+    assert run(spec, tmp_path / "out", variants=("base",)).missing == 0
+
+
+def test_a_network_that_is_not_its_manifests_is_refused(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    manifest = spec.root / "models/tiny/base.json"
+    manifest.write_text(json.dumps({"onnx": {"sha256": "0" * 64}}))
+    with pytest.raises(UsageError, match="manifest"):
+        run(spec, tmp_path / "out")
+
+
+def test_figures_of_the_manifest_stand_in_the_summary(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    sha256 = run(spec, tmp_path / "first").summary["provenance"]["networks"]["base"]
+    metrics = {"SA": {"value": 70.0, "n": 10000}, "RA": {"value": 50.0, "n": 10000, "attack": "pgd-100", "restarts": 1}}
+    (spec.root / "models/tiny/base.json").write_text(json.dumps({"onnx": {"sha256": sha256}, "metrics": metrics}))
+    block = run(spec, tmp_path / "out").summary["variants"]["base"]
+    assert (block["SA"], block["RA"]) == (70.0, 50.0)
+    assert block["measured"]["RA"]["attack"] == "pgd-100"
+
+
+def test_an_instance_list_is_decided_without_labels(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    run(spec, tmp_path / "out")
+    listed = tmp_path / "out/benchmark/instances.csv"
+    tools: list[DummyTool] = []
+
+    def factory(_plan: RunPlan, _folder: Path) -> Tool:
+        tools.append(DummyTool(cautious))
+        return tools[-1]
+
+    options = RunOptions(out=tmp_path / "listed", inputs=INPUTS + 3, timeout_s=5.0, command="lgbench run")
+    reporter = Recorder()
+    done = run_instances(listed, options, reporter, machine=CPU, tool_factory=factory)
+    assert Counter(variant for variant, _ in asked(tools)) == {"base": INPUTS, "other": 3}
+    assert done.missing == 0
+    assert done.summary["variants"]["base"]["SA"] is None
+    assert sum(done.summary["variants"]["other"]["sets"].values()) == 3
+    assert {result.job.limits.timeout_s for result in reporter.results} == {5.0}
+    again = run_instances(listed, replace(options, resume=True), Recorder(), machine=CPU, tool_factory=factory)
+    assert again.missing == 0
+    assert len(asked(tools)) == INPUTS + 3
+
+
+def test_a_list_lowers_limits_and_never_raises_them(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    run(spec, tmp_path / "out")
+    reporter = Recorder()
+    options = RunOptions(out=tmp_path / "listed", timeout_s=999.0)
+    run_instances(
+        tmp_path / "out/benchmark/instances.csv",
+        options,
+        reporter,
+        machine=CPU,
+        tool_factory=lambda _plan, _folder: DummyTool(cautious),
+    )
+    assert {result.job.limits.timeout_s for result in reporter.results} == {20.0}
+
+
+def test_a_proof_of_what_has_a_counterexample_is_a_conflict(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    run(spec, tmp_path / "out")
+    listed = tmp_path / "out/benchmark/instances.csv"
+    image = float_images(load_images("cifar10", "test", count=2))[1]
+
+    def decide(answer: ToolAnswer, **options: object) -> RunSummary:
+        wishes = RunOptions(out=tmp_path / "listed", variants=("base",), **options)  # type: ignore[arg-type]
+        tool = DummyTool(lambda job: answer if job.index == 1 else cautious(job))
+        return run_instances(listed, wishes, Recorder(), machine=CPU, tool_factory=lambda _plan, _folder: tool)
+
+    refuted = decide(ToolAnswer(Verdict.SAT, 0.1, 0.1, Stage.ATTACK, Counterexample(image)))
+    assert (refuted.conflicts, refuted.summary["variants"]["base"]["sets"]["AT"]) == (0, 1)
+    proved = decide(ToolAnswer(Verdict.UNSAT, 0.1, 0.1, Stage.INCOMPLETE), timeout_s=3.0, resume=True)
+    assert proved.conflicts == 1
+
+
+def test_a_network_of_another_shape_is_an_error_of_its_rows_only(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    write_network(tmp_path / "models/small.onnx.gz", 0, set(), shape=(1, 16, 16))
+    spec.source.write_text(spec.source.read_text().replace("models/tiny/other", "models/small"))
+    with pytest.raises(UsageError, match="small"):
+        run(load_spec(spec.source), tmp_path / "out")
