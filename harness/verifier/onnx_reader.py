@@ -330,7 +330,8 @@ def _reshape(reader: _Reader, proto: onnx.NodeProto) -> int:
     before = reader.shape(x)
     full = (1, *before)
     if proto.op_type == "Flatten":
-        axis = attributes.get("axis", 1) % (len(full) + 1)
+        axis = attributes.get("axis", 1)
+        axis = axis + len(full) if axis < 0 else axis
         after: tuple[int, ...] = (size(full[:axis]), size(full[axis:]))
     elif proto.op_type == "Reshape":
         target = [int(d) for d in np.ravel(reader.weights(proto, 1).numpy())]
