@@ -13,9 +13,9 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from harness.verifier.graph import Add, Conv, Graph, Linear, Relu, Reshape, Scale, Transpose
+from harness.verifier.graph import Add, Conv, Graph, Linear, Relu, Reshape, Scale, Transpose, size
 from harness.verifier.interval import Bounds, Box
-from harness.verifier.rows import Rows, conv_backward, sum_rows, unit_rows
+from harness.verifier.rows import Rows, conv_backward, conv_rows, sum_rows, unit_rows
 
 ROW_BYTES = 64 * 2**20
 """Working set of one chunk of rows; larger chunks fall out of the cache and are no faster."""
@@ -76,12 +76,11 @@ def relaxing(relaxations: dict[int, Relaxation]) -> ActivationRule:
 
     def rule(index: int, rows: Rows) -> Passed:
         relaxation = relaxations[index]
-        positive, negative = rows.A.clamp(min=0), rows.A.clamp(max=0)
-        A = positive * rows.gather(relaxation.lower_slope)
-        A += negative * rows.gather(relaxation.upper_slope)
-        gained = negative * rows.gather(relaxation.upper_offset)
+        lower, upper = rows.gather(relaxation.lower_slope), rows.gather(relaxation.upper_slope)
+        A = torch.where(rows.A < 0, upper, lower).mul_(rows.A)
+        gained = rows.A.clamp(max=0).mul_(rows.gather(relaxation.upper_offset))
         if bool((relaxation.lower_offset != 0).any()):
-            gained += positive * rows.gather(relaxation.lower_offset)
+            gained += rows.A.clamp(min=0).mul_(rows.gather(relaxation.lower_offset))
         return Passed(rows.with_coefficients(A), sum_rows(gained))
 
     return rule
@@ -186,25 +185,47 @@ def lower_bounds(
         box: the inputs.
     """
     parts = []
-    node = graph.nodes[index]
     for start in range(0, len(neurons), row_chunk(graph, index)):
         stop = start + row_chunk(graph, index)
-        rows = unit_rows(neurons[start:stop], owner[start:stop], node.shape, box.lower)
-        rows = rows if sign > 0 else rows.with_coefficients(-rows.A)
-        parts.append(concretize(to_input(graph, index, rows, rule), box))
+        passed = element_rows(graph, index, neurons[start:stop], owner[start:stop], sign, rule)
+        parts.append(concretize(passed, box))
     return torch.cat(parts) if parts else box.lower.new_zeros(0)
+
+
+def element_rows(graph: Graph, index: int, neurons: Tensor, owner: Tensor, sign: int, rule: ActivationRule) -> Passed:
+    """Passes rows that each are `sign` times one element of a node's value back to the input.
+
+    The first step takes rows of the weight where there is one, instead of a product with unit rows.
+
+    Args:
+        graph: the network.
+        index: node of the value.
+        neurons: flat index of each element, `(rows,)`.
+        owner: input that each belongs to, `(rows,)`.
+        sign: 1 or -1.
+        rule: what happens at activations.
+    """
+    node = graph.nodes[index]
+    op = node.op
+    if isinstance(op, Linear):
+        start, const = Rows(op.weight[neurons], owner), op.bias[neurons]
+    elif isinstance(op, Conv) and op.groups == 1:
+        before = graph.nodes[node.inputs[0]].shape
+        start, const = conv_rows(neurons, owner, op, node.shape, before), op.bias[neurons // size(node.shape[1:])]
+    else:
+        rows = unit_rows(neurons, owner, node.shape, _any_weight(graph))
+        return to_input(graph, index, rows.with_coefficients(sign * rows.A), rule)
+    passed = to_input(graph, node.inputs[0], start.with_coefficients(sign * start.A), rule)
+    return Passed(passed.rows, passed.const + sign * const)
+
+
+def _any_weight(graph: Graph) -> Tensor:
+    return torch.empty(0, dtype=graph.dtype, device=graph.device)
 
 
 def row_chunk(graph: Graph, index: int) -> int:
     """Returns how many rows of a node to pass back together, so that the working set stays in bounds."""
-    widest = max(_elements(n.shape) for n in graph.nodes[: index + 1])
+    widest = max(size(n.shape) for n in graph.nodes[: index + 1])
     windowed = len(graph.nodes[index].shape) == 3
     elements = min(widest, 4096) if windowed else widest
     return max(16, ROW_BYTES // (8 * elements))
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    count = 1
-    for d in shape:
-        count *= d
-    return count

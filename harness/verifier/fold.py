@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.verifier.backward import Passed, row_chunk, to_input
+from harness.verifier.backward import Passed, element_rows, row_chunk, to_input
 from harness.verifier.crown import RootBounds, unstable
 from harness.verifier.graph import Graph, size
-from harness.verifier.rows import Rows, sum_rows, unit_rows
+from harness.verifier.rows import Rows, sum_rows
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -137,15 +137,14 @@ class _Folder:
         self.width = first
         self.first_row = 0
 
-    def constants(self, start: int, rows: Rows) -> Tensor:
-        """Passes rows back, keeps their coefficients, returns their constants `(rows,)`."""
-        passed = to_input(self.graph, start, rows, self.stop)
+    def constants(self, passed: Passed) -> Tensor:
+        """Takes rows that were passed back by `stop`, keeps their coefficients, returns their constants `(rows,)`."""
         at_input, box = passed.rows, self.box
         const = passed.const + sum_rows(at_input.A * at_input.gather(box.centre))
         scaled = at_input.with_coefficients(at_input.A * at_input.gather(box.radius))
-        index = torch.arange(1, self.inputs + 1, device=rows.A.device).view(1, *self.graph.input_shape)
+        index = torch.arange(1, self.inputs + 1, device=const.device).view(1, *self.graph.input_shape)
         self.entries.add(scaled, index, self.first_row)
-        self.first_row += len(rows)
+        self.first_row += len(at_input)
         return const
 
     def stop(self, index: int, rows: Rows) -> Passed:
@@ -172,15 +171,15 @@ def fold(graph: Graph, found: RootBounds, C: Tensor, rhs: Tensor) -> FoldedNetwo
         owner = torch.zeros_like(neurons)
         for a in range(0, len(neurons), row_chunk(graph, source)):
             part = slice(a, a + row_chunk(graph, source))
-            rows = unit_rows(neurons[part], owner[part], graph.nodes[source].shape, bounds.lb)
-            constants.append(folder.constants(source, rows))
+            passed = element_rows(graph, source, neurons[part], owner[part], 1, folder.stop)
+            constants.append(folder.constants(passed))
         starts.append(folder.first_row)
         lows.append(bounds.lb[folder.free[k]])
         highs.append(bounds.ub[folder.free[k]])
     count = folder.first_row
     last = len(graph.nodes) - 1
     margin_rows = Rows(C.reshape(-1, *graph.output_shape), torch.zeros(len(C), dtype=torch.int64, device=C.device))
-    e = folder.constants(last, margin_rows) - rhs
+    e = folder.constants(to_input(graph, last, margin_rows, folder.stop)) - rhs
     E = torch.cat(constants) if constants else C.new_zeros(0)
     lb, ub = (torch.cat(ends) if ends else C.new_zeros(0) for ends in (lows, highs))
     return _assembled(folder, E, e, lb, ub, starts, count)

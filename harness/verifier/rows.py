@@ -23,6 +23,9 @@ class Origin(NamedTuple):
     x: Tensor
 
 
+FEW_CHANNELS = 16
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
     """Coefficients of some quantities with respect to one value, row by row.
@@ -118,6 +121,32 @@ def unit_rows(neurons: Tensor, owner: Tensor, shape: Shape, like: Tensor) -> Row
     return Rows(A, owner)
 
 
+def conv_rows(neurons: Tensor, owner: Tensor, op: Conv, output: Shape, before: Shape) -> Rows:
+    """Returns rows that each are one element of a convolution's output, with respect to the convolution's input.
+
+    The same as `conv_backward` of `unit_rows`, without the product; for a convolution of one group.
+
+    Args:
+        neurons: flat index of each element, `(rows,)`.
+        owner: the input that each row belongs to, `(rows,)`.
+        op: the convolution.
+        output: shape of its output.
+        before: shape of its input.
+    """
+    _, height, width = output
+    pixel = neurons % (height * width)
+    weight = op.weight[neurons // (height * width)]
+    extended = weight.new_zeros(len(weight), weight.shape[1], *_extent(op))
+    extended[:, :, :: op.dilation[0], :: op.dilation[1]] = weight
+    y, x = (pixel // width) * op.stride[0] - op.pads.top, (pixel % width) * op.stride[1] - op.pads.left
+    return _cut_windows(extended, Origin(y, x), owner, before)
+
+
+def _extent(op: Conv) -> tuple[int, int]:
+    height, width = ((k - 1) * d + 1 for k, d in zip(op.weight.shape[2:], op.dilation, strict=True))
+    return height, width
+
+
 def conv_backward(rows: Rows, op: Conv, shape: Shape) -> Rows:
     """Returns the rows with respect to a convolution's input (its constant part is not included).
 
@@ -132,11 +161,16 @@ def conv_backward(rows: Rows, op: Conv, shape: Shape) -> Rows:
         return Rows(_cut_to_image(A, op, height, width), rows.owner)
     y = rows.origin.y * op.stride[0] - op.pads.top
     x = rows.origin.x * op.stride[1] - op.pads.left
-    inside_y = _inside(y, A.shape[2], height)
-    inside_x = _inside(x, A.shape[3], width)
+    return _cut_windows(A, Origin(y, x), rows.owner, shape)
+
+
+def _cut_windows(A: Tensor, origin: Origin, owner: Tensor, shape: Shape) -> Rows:
+    """Returns windows with zeros where they lie outside the image."""
+    inside_y = _inside(origin.y, A.shape[2], shape[1])
+    inside_x = _inside(origin.x, A.shape[3], shape[2])
     if not bool(inside_y.all() and inside_x.all()):
         A = A * (inside_y[:, None, :, None] & inside_x[:, None, None, :])
-    return Rows(A, rows.owner, Origin(y, x))
+    return Rows(A, owner, origin)
 
 
 def transposed_convolution(A: Tensor, op: Conv) -> Tensor:
@@ -152,12 +186,16 @@ def transposed_convolution(A: Tensor, op: Conv) -> Tensor:
     count, channels, height, width = A.shape
     kernel = op.weight.shape[2:]
     groups, inner = op.groups, op.weight.shape[1]
+    sides = zip((height, width), op.stride, kernel, op.dilation, strict=True)
+    extent = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in sides]
+    if groups == 1 and inner < FEW_CHANNELS:
+        # With few channels the additions below are too short to be worth their start.
+        patches = op.weight.reshape(channels, -1).T @ A.reshape(count, channels, -1)
+        return functional.fold(patches, tuple(extent), tuple(kernel), op.dilation, stride=op.stride)
     # The kernel element stands before the channel, so that each addition below runs over contiguous memory.
     weight = op.weight.reshape(groups, channels // groups, inner, -1).transpose(2, 3).flatten(2)
     split = A.permute(0, 2, 3, 1).reshape(-1, groups, channels // groups).transpose(0, 1)
     product = (split @ weight).view(groups, count, height, width, *kernel, inner)
-    sides = zip((height, width), op.stride, kernel, op.dilation, strict=True)
-    extent = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in sides]
     result = A.new_zeros(groups, count, *extent, inner)
     for i in range(kernel[0]):
         for j in range(kernel[1]):
