@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,7 @@ from harness.workflow.device import Device, Machine
 from harness.workflow.folder import float_images
 from harness.workflow.instances import run_instances
 from harness.workflow.options import RunOptions, RunPlan, RunSummary
+from harness.workflow.plan import plan_benchmark
 
 CPU = Machine((), None, 2)
 GPU = Machine(("H100",), "12.8", 16)
@@ -74,6 +76,21 @@ class Recorder:
 @pytest.fixture
 def spec(tmp_path: Path) -> BenchmarkSpec:
     return make_benchmark(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[BenchmarkSpec, Path]:
+    """A benchmark and its finished run, which no test changes."""
+    folder = tmp_path_factory.mktemp("original")
+    spec = make_benchmark(folder)
+    run(spec, folder / "out")
+    return spec, folder / "out"
+
+
+@pytest.fixture
+def finished(original: tuple[BenchmarkSpec, Path], tmp_path: Path) -> tuple[BenchmarkSpec, Path]:
+    """A copy of a finished run."""
+    return original[0], Path(shutil.copytree(original[1], tmp_path / "finished"))
 
 
 def run(
@@ -120,9 +137,8 @@ def test_a_run_leaves_its_whole_folder(spec: BenchmarkSpec, tmp_path: Path) -> N
     assert reporter.plans[0].protocol == "cpu"
 
 
-def test_the_benchmark_is_laid_out_as_other_verifiers_take_it(spec: BenchmarkSpec, tmp_path: Path) -> None:
-    run(spec, tmp_path / "out")
-    listed = read_instances(tmp_path / "out/benchmark/instances.csv")
+def test_the_benchmark_is_laid_out_as_other_verifiers_take_it(finished: tuple[BenchmarkSpec, Path]) -> None:
+    listed = read_instances(finished[1] / "benchmark/instances.csv")
     assert len(listed) == 2 * INPUTS
     first = listed[0]
     assert (first.network_name, first.property_name) == ("onnx/base.onnx", "vnnlib/cifar10_test_00000.vnnlib")
@@ -180,10 +196,10 @@ def test_an_interruption_in_the_clean_check_is_resumable(spec: BenchmarkSpec, tm
     assert (second.interrupted, second.missing) == (False, 0)
 
 
-def test_a_finished_run_asks_nothing_on_resume(spec: BenchmarkSpec, tmp_path: Path) -> None:
-    run(spec, tmp_path / "out")
+def test_a_finished_run_asks_nothing_on_resume(finished: tuple[BenchmarkSpec, Path]) -> None:
+    spec, out = finished
     tools: list[DummyTool] = []
-    again = run(spec, tmp_path / "out", tools=tools, resume=True)
+    again = run(spec, out, tools=tools, resume=True)
     assert asked(tools) == []
     assert again.missing == 0
 
@@ -231,12 +247,15 @@ def test_a_tool_that_raises_costs_errors_not_the_run(spec: BenchmarkSpec, tmp_pa
     assert (done.interrupted, done.missing) == (False, 0)
 
 
-def test_the_device_chooses_the_protocol(spec: BenchmarkSpec, tmp_path: Path) -> None:
-    reporter = Recorder()
-    run(spec, tmp_path / "out", reporter=reporter, machine=GPU, variants=("base",))
-    plan = reporter.plans[0]
+def test_the_device_chooses_the_protocol(spec: BenchmarkSpec) -> None:
+    plan = plan_benchmark(spec, RunOptions(), GPU)
     assert (plan.protocol, plan.inputs, plan.limits.timeout_s) == ("full", 1000, 180)
-    assert plan.device == Device("cuda", "H100, CUDA 12.8")
+    assert (plan.device, plan.out) == (Device("cuda", "H100, CUDA 12.8"), Path("results/tiny-full"))
+    plan = plan_benchmark(spec, RunOptions(), CPU)
+    assert (plan.protocol, plan.inputs, plan.out) == ("cpu", INPUTS, Path("results/tiny-cpu"))
+    assert plan_benchmark(spec, RunOptions(protocol="full"), CPU).inputs == 1000
+    assert plan_benchmark(spec, RunOptions(inputs=3), GPU).protocol == "custom"
+    assert plan_benchmark(spec, RunOptions(inputs=1000, timeout_s=180), CPU).protocol == "full"
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -262,15 +281,15 @@ def tree(folder: Path) -> dict[str, bytes]:
     ],
 )
 def test_bad_input_leaves_earlier_results_as_they_were(
-    spec: BenchmarkSpec, tmp_path: Path, options: dict[str, object], words: str
+    finished: tuple[BenchmarkSpec, Path], options: dict[str, object], words: str
 ) -> None:
-    run(spec, tmp_path / "out")
-    before = tree(tmp_path / "out")
+    spec, out = finished
+    before = tree(out)
     with pytest.raises(UsageError) as caught:
-        run(spec, tmp_path / "out", **options)  # type: ignore[arg-type]
+        run(spec, out, **options)  # type: ignore[arg-type]
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert tree(tmp_path / "out") == before
+    assert tree(out) == before
 
 
 def test_nothing_is_made_before_everything_is_checked(spec: BenchmarkSpec, tmp_path: Path) -> None:
@@ -279,9 +298,8 @@ def test_nothing_is_made_before_everything_is_checked(spec: BenchmarkSpec, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_a_second_run_in_the_same_folder_is_refused(spec: BenchmarkSpec, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    run(spec, out)
+def test_a_second_run_in_the_same_folder_is_refused(finished: tuple[BenchmarkSpec, Path]) -> None:
+    spec, out = finished
     with run_lock(out):
         for resume in (False, True):
             with pytest.raises(UsageError, match="another run"):
@@ -330,9 +348,8 @@ def test_figures_of_the_manifest_stand_in_the_summary(spec: BenchmarkSpec, tmp_p
     assert block["measured"]["RA"]["attack"] == "pgd-100"
 
 
-def test_an_instance_list_is_decided_without_labels(spec: BenchmarkSpec, tmp_path: Path) -> None:
-    run(spec, tmp_path / "out")
-    listed = tmp_path / "out/benchmark/instances.csv"
+def test_an_instance_list_is_decided_without_labels(finished: tuple[BenchmarkSpec, Path], tmp_path: Path) -> None:
+    listed = finished[1] / "benchmark/instances.csv"
     tools: list[DummyTool] = []
 
     def factory(_plan: RunPlan, _folder: Path) -> Tool:
@@ -352,12 +369,11 @@ def test_an_instance_list_is_decided_without_labels(spec: BenchmarkSpec, tmp_pat
     assert len(asked(tools)) == INPUTS + 3
 
 
-def test_a_list_lowers_limits_and_never_raises_them(spec: BenchmarkSpec, tmp_path: Path) -> None:
-    run(spec, tmp_path / "out")
+def test_a_list_lowers_limits_and_never_raises_them(finished: tuple[BenchmarkSpec, Path], tmp_path: Path) -> None:
     reporter = Recorder()
     options = RunOptions(out=tmp_path / "listed", timeout_s=999.0)
     run_instances(
-        tmp_path / "out/benchmark/instances.csv",
+        finished[1] / "benchmark/instances.csv",
         options,
         reporter,
         machine=CPU,
@@ -366,9 +382,10 @@ def test_a_list_lowers_limits_and_never_raises_them(spec: BenchmarkSpec, tmp_pat
     assert {result.job.limits.timeout_s for result in reporter.results} == {20.0}
 
 
-def test_a_proof_of_what_has_a_counterexample_is_a_conflict(spec: BenchmarkSpec, tmp_path: Path) -> None:
-    run(spec, tmp_path / "out")
-    listed = tmp_path / "out/benchmark/instances.csv"
+def test_a_proof_of_what_has_a_counterexample_is_a_conflict(
+    finished: tuple[BenchmarkSpec, Path], tmp_path: Path
+) -> None:
+    listed = finished[1] / "benchmark/instances.csv"
     image = float_images(load_images("cifar10", "test", count=2))[1]
 
     def decide(answer: ToolAnswer, **options: object) -> RunSummary:

@@ -6,6 +6,7 @@ A property file describes the violation: satisfiable means that the network is n
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,8 @@ def write_robustness_property(
     return "\n".join(lines) + "\n"
 
 
+# An image has 256 grey values, so the bounds of all properties of a data set are a few hundred numbers.
+@lru_cache(maxsize=4096)
 def exact_decimal(value: float) -> str:
     """Returns the exact value of a finite number as a decimal with a point and without exponent."""
     text = format(Decimal(value), "f")

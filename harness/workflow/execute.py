@@ -89,7 +89,8 @@ def execute(
         first: settles what needs no tool, before the tool is asked for the rest.
     """
     note_plan(run, store)
-    judge = Judge()
+    # A property is shared by all networks, and reading it costs more than any replay: none is read twice.
+    judge = Judge(properties=run.plan.inputs)
     ledger = Ledger(store, run.jobs, tool.name, reporter)
     ledger.announce()
     try:

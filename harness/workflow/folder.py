@@ -16,8 +16,7 @@ import numpy as np
 from harness.analysis.summary import RunHeader
 from harness.data.images import ImageSet
 from harness.domain import Instance, UsageError
-from harness.files import write_atomically
-from harness.formats.compressed import gzip_bytes
+from harness.formats.compressed import read_bytes, write_gz
 from harness.formats.instances import write_instances
 from harness.formats.vnnlib import robustness_box, write_robustness_property
 from harness.report.source import HEADER_META, STORE_FILE
@@ -97,12 +96,12 @@ def write_benchmark(
         comment = f"{dataset} test image {index}, label {label}, l-infinity radius {eps!r}"
         lower, upper = robustness_box(image, eps)
         text = write_robustness_property(lower, upper, int(label), classes, comment)
-        _leave(root / f"{name}.gz", gzip_bytes(text.encode()))
+        _leave(root / f"{name}.gz", text.encode())
         properties.append(name)
     instances: dict[str, list[Instance]] = {}
     for network in networks:
         name = f"onnx/{network.variant}.onnx"
-        _leave(root / f"{name}.gz", gzip_bytes(network.model))
+        _leave(root / f"{name}.gz", network.model)
         instances[network.variant] = [
             Instance(root / f"{name}.gz", root / f"{prop}.gz", timeout_s, name, prop) for prop in properties
         ]
@@ -110,6 +109,12 @@ def write_benchmark(
     return instances
 
 
-def _leave(path: Path, data: bytes) -> None:
-    if not path.is_file() or path.read_bytes() != data:
-        write_atomically(path, data)
+def _leave(path: Path, content: bytes) -> None:
+    """Makes sure that the gzipped file `path` has that content; one that has it already is not written again."""
+    try:
+        if read_bytes(path) == content:
+            return
+    except UsageError:
+        # Missing, or damaged by whatever ended the earlier run: written anew.
+        pass
+    write_gz(path, content)

@@ -1,0 +1,94 @@
+"""What a person is told of a run: first lines, counts, time left."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from harness.cli.progress import BarReporter, PlainReporter, Tally, clock_words, plan_lines
+from harness.domain import Instance, InstanceResult, Job, Limits, ResultSet, Stage, Verdict
+from harness.workflow.device import Device
+from harness.workflow.options import Reporter, RunPlan
+
+PLAN = RunPlan(
+    benchmark="tiny",
+    title="Tiny networks",
+    protocol="cpu",
+    out=Path("results/tiny-cpu"),
+    variants=("a", "b"),
+    inputs=4,
+    limits=Limits(10.0),
+    device=Device("cpu", "CPU, 2 cores"),
+    tool="builtin",
+    seed=0,
+    instances=8,
+    command="lgbench bench tiny",
+)
+
+
+def result(variant: str, verdict: Verdict, stage: Stage | None) -> InstanceResult:
+    instance = Instance(Path("n.onnx"), Path("p.vnnlib"), 10.0)
+    return InstanceResult(Job("key", instance, variant, 0, PLAN.limits), verdict, verdict, stage, 1.0, 1.0)
+
+
+def test_the_first_lines_say_protocol_device_and_folder() -> None:
+    text = "\n".join(plan_lines(PLAN, "to run all: x"))
+    for words in ("protocol cpu", "4 inputs x 2 networks", "10 s", "CPU, 2 cores", "to run all: x", "results/tiny-cpu"):
+        assert words in text
+
+
+def test_counts_and_time_left() -> None:
+    now = 100.0
+    tally = Tally(PLAN, clock=lambda: now)
+    tally.earlier({"a": {ResultSet.VS: 2}, "b": {}})
+    assert (tally.decided, tally.left) == (2, 6)
+    assert tally.seconds_left() == (None, 60.0)
+    now = 150.0
+    tally.add(result("b", Verdict.SAT, Stage.CLEAN))
+    now = 153.0
+    tally.add(result("a", Verdict.UNSAT, Stage.BAB))
+    # The clean check ended at 150 and the tool took 3 s for one input; 4 are left.
+    assert tally.seconds_left() == (12.0, 40.0)
+    assert tally.words("a") == "SK 0  AT 0  VS 3  VF 0"
+    assert tally.time_words() == "about 0:12 left, at most 0:40"
+
+
+def test_the_estimate_never_exceeds_the_bound() -> None:
+    now = 0.0
+    tally = Tally(PLAN, clock=lambda: now)
+    tally.earlier({})
+    now = 500.0
+    tally.add(result("a", Verdict.TIMEOUT, None))
+    assert tally.seconds_left() == (70.0, 70.0)
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0, "0:00"), (-3, "0:00"), (61.4, "1:01"), (3599.7, "1:00:00")])
+def test_durations(seconds: float, words: str) -> None:
+    assert clock_words(seconds) == words
+
+
+def reporters(out: io.StringIO, screen: io.StringIO) -> list[Reporter]:
+    first, terminal = Console(file=out), Console(file=screen, force_terminal=True, width=160)
+    return [PlainReporter(first, Console(file=screen)), BarReporter(first, Progress(console=terminal))]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_both_reporters_follow_a_run(which: int) -> None:
+    out, screen = io.StringIO(), io.StringIO()
+    reporter = reporters(out, screen)[which]
+    reporter.planned(PLAN)
+    reporter.step("writing [the] properties")
+    reporter.resumed({"a": {ResultSet.SK: 4}, "b": {}})
+    for _ in range(4):
+        reporter.decided(result("b", Verdict.UNSAT, Stage.INCOMPLETE))
+    if isinstance(reporter, BarReporter):
+        reporter._bars.stop()
+    assert "protocol cpu" in out.getvalue()
+    if which == 0:
+        assert "4 of 8 were decided earlier" in screen.getvalue()
+        assert "8 of 8 decided; b: SK 0  AT 0  VS 4  VF 0\n" in screen.getvalue()
+    assert reporter.tally.decided == 8  # type: ignore[attr-defined]
