@@ -2,8 +2,14 @@
 #
 # torch comes as the package index of the building host gives it: the CUDA build on an ordinary x86-64 host.
 ARG BASE=python:3.11-slim-bookworm
-FROM ${BASE}
 
+# The dependencies alone, so that an edit of the tools' settings in pyproject.toml installs nothing again.
+FROM ${BASE} AS requirements
+COPY pyproject.toml /
+RUN python3 -c "import tomllib; print(*tomllib.load(open('/pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+      > /requirements.txt
+
+FROM ${BASE}
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONUNBUFFERED=1
 RUN python3 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
@@ -12,13 +18,10 @@ WORKDIR /app
 # From what changes rarely to what changes daily, so that an edit of the code installs nothing again.
 COPY constraints.txt ./
 RUN pip install --quiet -c constraints.txt torch
-COPY pyproject.toml ./
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-      > /tmp/requirements.txt \
-    && pip install --quiet -c constraints.txt -r /tmp/requirements.txt hatchling editables \
-    && rm /tmp/requirements.txt
+COPY --from=requirements /requirements.txt ./
+RUN pip install --quiet -c constraints.txt -r requirements.txt hatchling editables
 RUN useradd --uid 1000 lgbench && mkdir -m 1777 /results
-COPY LICENSE README.md ./
+COPY LICENSE README.md pyproject.toml ./
 COPY scripts/docker-entrypoint.sh /usr/local/bin/
 COPY models ./models
 COPY specs ./specs

@@ -85,7 +85,7 @@ def test_usage_errors_keep_their_exit_code(image: str) -> None:
 
 
 def test_stop_ends_a_run_which_can_then_be_resumed(image: str, results: Path, container: str) -> None:
-    job = ("cifar10_cnnb", "--inputs", "5", "--timeout", "5", "--out", "/results/stopped")
+    job = ("cifar10_cnnb", "--inputs", "3", "--timeout", "5", "--variants", "baseline", "--out", "/results/stopped")
     volume = ("--network", "none", "--volume", f"{results}:/results")
     started = docker("run", "--detach", "--name", container, *volume, image, *job)
     assert started.returncode == 0, started.stderr
