@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -16,7 +17,7 @@ from harness.formats.engine_protocol import EngineRequest, decode_request, encod
 from harness.formats.onnx_file import load_model_bytes
 from harness.formats.vnnlib import read_property
 from harness.verifier.config import EngineConfig
-from harness.verifier.engine import Emit, Engine
+from harness.verifier.engine import Emit, Engine, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -53,13 +54,14 @@ def verify_instance(
     return answers[0]
 
 
-def serve_request(request: EngineRequest, emit: Emit, strict: bool = False) -> None:
+def serve_request(request: EngineRequest, emit: Emit, strict: bool = False, progress: Progress | None = None) -> None:
     """Decides all instances of a request and emits one answer for each.
 
     Args:
         request: network, properties, limits.
         emit: receives key and answer.
         strict: bad input raises (UsageError); else it is the answer `error` of the instances it concerns.
+        progress: told what is being worked on, from any thread.
     """
     cores = available_cores()
     use_cores(cores)
@@ -74,7 +76,7 @@ def serve_request(request: EngineRequest, emit: Emit, strict: bool = False) -> N
             raise
         _all(request.properties, Verdict.ERROR, str(error), emit)
         return
-    engine.decide(_properties(engine, request, emit, strict), request.limits, emit)
+    engine.decide(_properties(engine, request, emit, strict), request.limits, emit, progress)
 
 
 def _properties(engine: Engine, request: EngineRequest, emit: Emit, strict: bool) -> dict[str, Property]:
@@ -100,12 +102,20 @@ def _all(properties: Mapping[str, Path], verdict: Verdict, message: str, emit: E
 
 def serve(requests: IO[str], events: IO[str]) -> None:
     """Answers requests until the input ends; the protocol is `harness.formats.engine_protocol`'s."""
+    lock = threading.Lock()
 
     def send(event: Mapping[str, object]) -> None:
-        events.write(json.dumps(event) + "\n")
-        events.flush()
+        with lock:
+            events.write(json.dumps(event) + "\n")
+            events.flush()
+
+    def answered(key: str, answer: ToolAnswer) -> None:
+        send(encode_answer(key, answer))
+
+    def working(key: str, stage: str, domains: int) -> None:
+        send({"event": "progress", "key": key, "stage": stage, "domains": domains})
 
     for line in requests:
         if line.strip():
-            serve_request(decode_request(line), lambda key, answer: send(encode_answer(key, answer)))
+            serve_request(decode_request(line), answered, progress=working)
             send({"event": "done"})

@@ -102,7 +102,7 @@ class Search:
         kernel: bounds its domains.
         config: iterations and step sizes.
         max_domains: bound on the domains, None for none; 0 keeps to the root.
-        should_stop: asked after every round.
+        should_stop: asked before every round, with the number of domains so far.
         confirm: tries the input with this sign in every dimension, `(d,)`; returns the counterexample if it is one.
     """
 
@@ -112,7 +112,7 @@ class Search:
         kernel: Kernel,
         config: EngineConfig,
         max_domains: int | None,
-        should_stop: Callable[[], bool],
+        should_stop: Callable[[int], bool],
         confirm: Callable[[NDArray[np.float32]], Counterexample | None],
     ) -> None:
         self.network, self.kernel, self.config = network, kernel, config
@@ -130,7 +130,8 @@ class Search:
         rounds = 0
         while self.stack.count:
             parents = self._parents()
-            if self.exhausted or parents == 0 or self.stack.count > self.config.max_open_domains or self.should_stop():
+            crowded = self.stack.count > self.config.max_open_domains
+            if self.exhausted or parents == 0 or crowded or self.should_stop(self.domains):
                 return SearchResult(self._reason(parents), self.domains, rounds > 0)
             lanes = self.stack.pop_children(parents)
             bounds = self.kernel.improve(lanes, self.config.iterations, self.config.alpha_step, self.config.beta_step)

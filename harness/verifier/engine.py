@@ -25,7 +25,7 @@ from harness.verifier.config import AttackConfig, EngineConfig
 from harness.verifier.crown import RootBounds, margins, root_bounds, unstable, with_grafted_neurons
 from harness.verifier.fold import fold
 from harness.verifier.graph import Graph, neuron_count
-from harness.verifier.kernels.choice import make_kernel
+from harness.verifier.kernels.choice import make_kernel, prepare
 from harness.verifier.onnx_reader import read_graph
 from harness.verifier.problem import Problem, Region, boxes_of, problems_of
 from harness.verifier.witness import WitnessChecker
@@ -35,7 +35,11 @@ logger = logging.getLogger(__name__)
 ROOT_RADIUS = 1e-7
 """A root margin counts as proved above this; smaller ones are left to the kernel, which bounds its own error."""
 
+PROGRESS_EVERY_S = 2.0
+
 Emit = Callable[[str, ToolAnswer], None]
+Progress = Callable[[str, str, int], None]
+"""Told now and then, from any thread: key, stage, domains so far."""
 
 
 @dataclass(slots=True, eq=False)
@@ -107,7 +111,9 @@ class Engine:
         """Returns the cases of a property, their boxes in the network's own floating type."""
         return problems_of(prop, self.graph, source, self.checker.dtype)
 
-    def decide(self, properties: Mapping[str, Property], limits: Limits, emit: Emit) -> None:
+    def decide(
+        self, properties: Mapping[str, Property], limits: Limits, emit: Emit, progress: Progress | None = None
+    ) -> None:
         """Decides every property and calls `emit` once for each, as soon as its answer is known.
 
         `emit` is called from the calling thread only. An answer does not depend on the other properties beyond the
@@ -117,6 +123,7 @@ class Engine:
             properties: key to property; all must fit the network (UsageError otherwise, before any answer).
             limits: time, and optionally domains, of each property.
             emit: receives key and answer.
+            progress: told what is being worked on.
         """
         started = time.monotonic()
         instances = [
@@ -124,14 +131,15 @@ class Engine:
             for key, prop in properties.items()
         ]
         for first in range(0, len(instances), self.config.group):
-            _Run(self, limits, emit).group(instances[first : first + self.config.group])
+            _Run(self, limits, emit, progress or (lambda *_: None)).group(instances[first : first + self.config.group])
 
 
 class _Run:
     """One pass of a group of instances through the stages."""
 
-    def __init__(self, engine: Engine, limits: Limits, emit: Emit) -> None:
-        self.engine, self.limits, self._emit = engine, limits, emit
+    def __init__(self, engine: Engine, limits: Limits, emit: Emit, progress: Progress) -> None:
+        self.engine, self.limits, self._emit, self._progress = engine, limits, emit, progress
+        self._said = 0.0
         self.open: list[_Instance] = []
 
     def group(self, instances: Sequence[_Instance]) -> None:
@@ -147,6 +155,13 @@ class _Run:
         """Returns the seconds that an instance has left, by the clock that its limit is on."""
         wall = time.monotonic() - instance.started
         return self.limits.timeout_s - (wall if self.limits.timeout_on == "wall" else instance.work_s)
+
+    def say(self, instance: _Instance, stage: Stage, domains: int) -> None:
+        """Reports progress, but not more often than anyone wants to know."""
+        now = time.monotonic()
+        if now - self._said >= PROGRESS_EVERY_S:
+            self._said = now
+            self._progress(instance.key, stage.value, domains)
 
     def attack(self, config: AttackConfig, aims: Callable[[_Case], list[tuple[Region, ...]]]) -> None:
         """Searches counterexamples of all open cases in common batches; confirmed ones are answers."""
@@ -168,6 +183,7 @@ class _Run:
 
     def bound(self, instance: _Instance) -> None:
         """Bounds the instance's cases at the root and drops the regions that are excluded; all excluded is `unsat`."""
+        self.say(instance, Stage.INCOMPLETE, 0)
         try:
             with _work_of([instance]):
                 for case in instance.cases:
@@ -207,6 +223,8 @@ class _Run:
         """Gives each open instance a thread of its own; those whose root bounds are best come first."""
         for instance in [i for i in self.open if self.remaining(i) <= 0]:
             self.answer(instance, Verdict.TIMEOUT)
+        if self.open:
+            prepare(self.engine.device)
         order = sorted(self.open, key=lambda i: -min((float(m.min()) for m in i.root_margins), default=0.0))
         with ThreadPoolExecutor(self.engine.config.workers) as pool:
             futures = {pool.submit(self._search, instance): instance for instance in order}
@@ -221,8 +239,9 @@ class _Run:
         """Runs branch and bound on an instance's open cases, one after the other."""
         before, spent = time.monotonic(), instance.work_s
 
-        def clock() -> bool:
+        def clock(domains: int) -> bool:
             instance.work_s = spent + time.monotonic() - before
+            self.say(instance, Stage.BAB, instance.domains + domains)
             return self.remaining(instance) <= 0
 
         branched, result = False, SearchResult(Outcome.PROVED, 0, False)
@@ -231,11 +250,10 @@ class _Run:
             branched = branched or result.branched
             if result.outcome is not Outcome.PROVED:
                 break
-        clock()
         instance.entered_bab = branched or result.outcome not in (Outcome.PROVED, Outcome.FALSIFIED)
         return SearchResult(result.outcome, instance.domains, branched, result.counterexample)
 
-    def _search_case(self, instance: _Instance, case: _Case, clock: Callable[[], bool]) -> SearchResult:
+    def _search_case(self, instance: _Instance, case: _Case, clock: Callable[[int], bool]) -> SearchResult:
         engine, found = self.engine, case.found
         if found is None or any(len(region.rhs) == 0 for region in case.regions):
             return SearchResult(Outcome.EXHAUSTED, 0, False)
@@ -252,6 +270,7 @@ class _Run:
         if self.limits.max_domains is not None:
             left = max(0, self.limits.max_domains - instance.domains)
         result = Search(network, make_kernel(network, engine.device), engine.config, left, clock, confirm).run()
+        clock(result.domains)  # what follows are statistics, not work on the instance
         instance.domains += result.domains
         if result.branched or result.outcome not in (Outcome.PROVED, Outcome.FALSIFIED):
             _count_unstable(instance, engine.graph, found)
