@@ -103,6 +103,8 @@ class Pipeline:
         self.spec, self.settings, self.grafting = spec, settings, spec.grafting
         self.device = torch_device(settings.device)
         self.length: Length = settings.length or default_length(self.device)
+        self.worked = False
+        """Whether this slice got something done."""
         self.folder = settings.models or (spec.root / "models" / spec.name)
         self.data = training_data(spec.dataset, settings.data)
         self.test = test_data(spec.dataset, settings.data)
@@ -127,13 +129,17 @@ class Pipeline:
 
     def run(self) -> bool:
         """Does what is missing; returns whether everything is there."""
-        if not self.baseline() or self.settings.over:
+        if not self.baseline() or self._over():
             return False
         self.scores()
         for variant in self.spec.variants:
-            if variant.graft is not None and (self.settings.over or not self.grafted(variant, variant.graft)):
+            if variant.graft is not None and (self._over() or not self.grafted(variant, variant.graft)):
                 return False
         return True
+
+    def _over(self) -> bool:
+        # Checking what stands can use up a short slice; each slice has to get something done nevertheless.
+        return self.worked and self.settings.over
 
     def baseline(self) -> bool:
         """Trains, measures and writes the baseline; returns whether it is there."""
@@ -178,6 +184,7 @@ class Pipeline:
         values = significance(network, self.data.everything[subset])
         made_from["inputs_in_branch_and_bound"] = str(unstable.inputs)
         write_scores(self.scores_file, collect_scores(values, unstable, made_from))
+        self.worked = True
         _say(f"{self.scores_file}: written")
 
     def grafted(self, variant: VariantSpec, graft: GraftSpec) -> bool:
@@ -253,6 +260,7 @@ class Pipeline:
         train, validation = self.data.train[:images], self.data.validation[:images]
         trainer = Trainer(network, config, train, validation, self.settings.checkpoints / checkpoint)
         _say(f"{name.variant}: training, {trainer.state.epoch} of {config.epochs} epochs done")
+        self.worked = True
         remaining = self.settings.remaining()
         if not run_training(trainer, name.variant, remaining):
             return False
