@@ -27,9 +27,7 @@ part 'pytest' "$venv/bin/python" -m pytest "$@"
 
 printf '\nlg-bench: %d of %d parts passed' "${#passed[@]}" $((${#passed[@]} + ${#failed[@]}))
 if [ ${#failed[@]} -gt 0 ]; then
-  printf '; failed:'
-  printf ' %s' "${failed[@]}"
-  printf '\n'
+  printf '; failed:%s\n' "$(printf ' %s,' "${failed[@]}" | sed 's/,$//')"
   exit 1
 fi
 printf ' in %d s\n' "$SECONDS"

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "pandas", "plotly", "matplotlib", "numba", "onnxruntime", "docker")
 
 # Chosen at run time where their library is installed; nothing else may need them.
-OPTIONAL = ["harness.verifier.kernels.numba_kernel"]
+OPTIONAL = ["harness.verifier.kernels.lanes", "harness.verifier.kernels.numba_kernel"]
 
 LEAN_PROBE = """
 import importlib, pkgutil, sys
