@@ -55,7 +55,7 @@ class FoldedNetwork:
     by_row: SparseRows
     """M, `(n, d + n)`."""
     by_column: SparseColumns
-    """M again."""
+    """M with C' under it, `(n + margins, d + n)`: what a backward pass reads."""
     e: Floats
     """`(margins,)`; the right-hand side is subtracted already: a margin is proved when its bound is > 0."""
     C: Floats
@@ -191,17 +191,18 @@ def _assembled(
     row, column, value = (
         torch.cat(part).cpu().numpy() for part in (folder.entries.row, folder.entries.column, folder.entries.value)
     )
+    by_column = np.argsort(column * (count + len(e)) + row, kind="stable")
+    columns = SparseColumns(_starts(column, folder.width), row[by_column].astype(np.int32), value[by_column])
     hidden = row < count
     C = np.zeros((folder.width, len(e)))
     C[column[~hidden], row[~hidden] - count] = value[~hidden]
     row, column, value = row[hidden], column[hidden], value[hidden]
     by_row = np.argsort(row * folder.width + column, kind="stable")
-    by_column = np.argsort(column * max(count, 1) + row, kind="stable")
     return FoldedNetwork(
         folder.inputs,
         E.cpu().numpy(),
         SparseRows(_starts(row, count), column[by_row].astype(np.int32), value[by_row]),
-        SparseColumns(_starts(column, folder.width), row[by_column].astype(np.int32), value[by_column]),
+        columns,
         e.cpu().numpy(),
         C,
         lb.cpu().numpy(),

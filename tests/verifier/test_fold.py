@@ -64,8 +64,8 @@ def test_the_folded_matrix_looks_back_only_and_is_the_same_by_rows_and_columns(f
     n, d = network.neurons, network.inputs
     M = dense(network.by_row, d + n)
     by_column = network.by_column
-    transposed = dense(SparseRows(by_column.start, by_column.row, by_column.value), n)
-    np.testing.assert_array_equal(M, transposed.T)
+    transposed = dense(SparseRows(by_column.start, by_column.row, by_column.value), n + 3)
+    np.testing.assert_array_equal(np.vstack([M, network.C.T]), transposed.T)
     layer = np.searchsorted(network.layer_start, np.arange(n), side="right")
     reached = np.abs(M[:, d:]) > 0
     assert not reached[layer[:, None] <= layer[None, :]].any()

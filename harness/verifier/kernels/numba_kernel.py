@@ -27,7 +27,6 @@ def backward(
     value: Array,
     E: Array,
     e: Array,
-    C: Array,
     upper_slope: Array,
     upper_offset: Array,
     spec: Array,
@@ -39,17 +38,22 @@ def backward(
     lb: Array,
     magnitude: Array,
 ) -> None:
-    """Fills A and lam `(n, LANES)`, the lowest corner in `point[:inputs]`, lb and magnitude `(LANES,)`."""
+    """Fills A and lam `(n, LANES)`, the lowest corner in `point[:inputs]`, lb and magnitude `(LANES,)`.
+
+    The last rows of `lam` stand for the margins: each lane has a 1 at its own.
+    """
     n = E.shape[0]
     at_input = np.empty(LANES, E.dtype)
+    lam[n:] = 0
     for k in range(LANES):
+        lam[n + spec[k], k] = 1
         lb[k] = e[spec[k]]
         magnitude[k] = abs(e[spec[k]])
     for j in range(n - 1, -1, -1):
         column = inputs + j
         a_row = A[j]
         for k in range(LANES):
-            a_row[k] = C[column, spec[k]]
+            a_row[k] = 0
         accumulate(value, row, start[column], start[column + 1], lam, a_row)
         slope = upper_slope[j]
         offset = upper_offset[j]
@@ -67,7 +71,7 @@ def backward(
             magnitude[k] += abs(out * E[j]) + abs(gained)
     for column in range(inputs):
         for k in range(LANES):
-            at_input[k] = C[column, spec[k]]
+            at_input[k] = 0
         accumulate(value, row, start[column], start[column + 1], lam, at_input)
         for k in range(LANES):
             lb[k] -= abs(at_input[k])
@@ -159,7 +163,7 @@ class NumbaKernel:
         self._slope32, self._offset32 = self._slope.astype(np.float32), self._offset.astype(np.float32)
         n, d = network.neurons, network.inputs
         self._A = np.empty((n, LANES), np.float32)
-        self._lam = np.empty((n, LANES), np.float32)
+        self._lam = np.empty((n + len(network.e), LANES), np.float32)
         self._stepped = np.empty((n, LANES), np.float32)
         self._point = np.empty((d + n, LANES), np.float32)
 
@@ -186,7 +190,7 @@ class NumbaKernel:
     def _bounds(self, spec: Array, phase: Array, p: Array) -> NDArray[np.float32]:
         fast, lb = self._fast, np.empty(LANES, np.float32)
         backward(
-            fast.inputs, *fast.by_column, fast.E, fast.e, fast.C, self._slope32, self._offset32,
+            fast.inputs, *fast.by_column, fast.E, fast.e, self._slope32, self._offset32,
             spec, phase, p, self._A, self._lam, self._point, lb, np.empty(LANES, np.float32),
         )  # fmt: skip
         return lb
@@ -196,8 +200,8 @@ class NumbaKernel:
         exact, n, d = self._exact, self._exact.neurons, self._exact.inputs
         lb, magnitude = np.empty(LANES), np.empty(LANES)
         backward(
-            d, *exact.by_column, exact.E, exact.e, exact.C, self._slope, self._offset,
-            lanes.spec, lanes.phase, lanes.p.astype(np.float64), np.empty((n, LANES)), np.empty((n, LANES)),
+            d, *exact.by_column, exact.E, exact.e, self._slope, self._offset,
+            lanes.spec, lanes.phase, lanes.p.astype(np.float64), np.empty((n, LANES)), np.empty((n + len(exact.e), LANES)),
             np.empty((d, LANES)), lb, magnitude,
         )  # fmt: skip
         return certified_bounds(lb, magnitude)
