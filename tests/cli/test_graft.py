@@ -17,10 +17,12 @@ from harness.cli import training_common
 from harness.cli.graft import parse_gammas
 from harness.cli.main import main
 from harness.data.images import ImageSet
-from harness.domain import UsageError
+from harness.domain import EngineRecord, Instance, InstanceResult, Job, Limits, UsageError, Verdict
 from harness.files import sha256_file
 from harness.grafting.npz import read_npz, write_npz
+from harness.grafting.scores import read_scores
 from harness.networks import zoo
+from harness.run.store import Store
 
 LAYERS = {"relu1": (4, 4, 4), "relu2": (6,)}
 
@@ -220,3 +222,28 @@ def test_gammas() -> None:
     assert parse_gammas("2, 1.5,inf") == (2.0, 1.5, float("inf"))
     with pytest.raises(UsageError):
         parse_gammas("")
+
+
+def test_instability_comes_from_the_runs_results_of_that_network(zoo_folder: Path, tmp_path: Path) -> None:
+    manifest = zoo.read_manifest(zoo_folder / "baseline.json")
+    random = np.random.default_rng(0)
+    masks = [{"relu1": random.random(64) < 0.3, "relu2": random.random(6) < 0.3} for _ in range(3)]
+    with Store.open(tmp_path / "run/results.db", create=True) as store:
+        for index, (mask, entered, network) in enumerate(
+            zip(masks, (True, False, True), (manifest.onnx.sha256, manifest.onnx.sha256, "0" * 64), strict=True)
+        ):
+            limits = Limits(5.0, max_domains=0)
+            instance = Instance(Path("n.onnx"), Path(f"p{index}.vnnlib"), 5.0)
+            job = Job(f"{index:064}", instance, "baseline", index, limits, network, f"{index:064}")
+            record = EngineRecord(unstable=mask if entered else None, entered_bab=entered, neurons=70)
+            store.add(
+                InstanceResult(job, Verdict.UNKNOWN, Verdict.UNKNOWN, None, 1.0, 1.0, record=record), tool="builtin"
+            )
+    out = zoo_folder / "with.npz"
+    command = ["score", str(zoo_folder / "baseline"), "--out", str(out), "--data", ".", "--images", "30"]
+    assert main([*command, "--run", str(tmp_path / "run")]) == 0
+    scores = read_scores(out)
+    expected = np.concatenate([masks[0]["relu1"], masks[0]["relu2"]])
+    assert (scores.array("instability") == expected).all(), "the only open input of this very network"
+    assert scores.provenance["instability_inputs"] == "1"
+    assert main([*command, "--run", str(tmp_path / "run"), "--variant", "grafted"]) == 2
