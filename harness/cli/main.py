@@ -15,9 +15,7 @@ from typing import NamedTuple
 
 import click
 
-from harness.domain import LgBenchError, UsageError
-
-EXIT_INTERRUPTED = 1
+EXIT_INTERRUPTED = EXIT_FAILED = 1
 EXIT_USAGE = 2
 
 
@@ -115,16 +113,19 @@ def main(argv: Sequence[str] | None = None, command: click.Command = cli, name: 
     except click.ClickException as error:
         hint = f" (see `{error.ctx.command_path} --help`)" if isinstance(error, click.UsageError) and error.ctx else ""
         return _fail(f"{error.format_message()}{hint}", EXIT_USAGE)
-    except UsageError as error:
-        return _fail(str(error), EXIT_USAGE)
-    except LgBenchError as error:
-        return _fail(str(error), 1)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output is gone; the interpreter must not fail once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERRUPTED
+    except Exception as error:
+        # Imported here because numpy comes with it, which `--help` does not need.
+        from harness.domain import LgBenchError, UsageError
+
+        if isinstance(error, LgBenchError):
+            return _fail(str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
+        raise
 
 
 def _terminate(_signum: int, _frame: FrameType | None) -> None:
