@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -37,9 +38,13 @@ ROOT_RADIUS = 1e-7
 
 PROGRESS_EVERY_S = 2.0
 
+_T = TypeVar("_T")
 Emit = Callable[[str, ToolAnswer], None]
 Progress = Callable[[str, str, int], None]
 """Told now and then, from any thread: key, stage, domains so far."""
+
+
+Then: TypeAlias = Callable[["_Instance", _T], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -146,8 +151,7 @@ class _Run:
         self.open = list(instances)
         config = self.engine.config
         self.attack(config.first_attack, lambda case: [tuple(case.regions)])
-        for instance in list(self.open):
-            self.bound(instance)
+        self.each(self.open, self._bound, self._after_bounds)
         self.attack(config.second_attack, lambda case: [(region,) for region in case.regions])
         self.branch()
 
@@ -181,21 +185,47 @@ class _Run:
             if witness is not None and owners[candidate.problem] in self.open:
                 self.answer(owners[candidate.problem], Verdict.SAT, Stage.ATTACK, witness)
 
-    def bound(self, instance: _Instance) -> None:
-        """Bounds the instance's cases at the root and drops the regions that are excluded; all excluded is `unsat`."""
-        self.say(instance, Stage.INCOMPLETE, 0)
+    def each(self, instances: Sequence[_Instance], work: Callable[[_Instance], _T], then: Then[_T]) -> None:
+        """Does `work` on each instance in a thread of its own, and `then` in this one as each is done.
+
+        In batch mode a thread computes alone, so that an answer does not depend on how many others are computed beside
+        it; in competition mode the one instance gets all cores. An exception costs its instance, not the others.
+        """
+        cores = torch.get_num_threads()
+        torch.set_num_threads(1 if self.limits.timeout_on == "work" else cores)
         try:
-            with _work_of([instance]):
-                for case in instance.cases:
-                    if self.remaining(instance) <= 0:
-                        break
-                    self._bound_case(instance, case)
-                else:
-                    instance.cases = [case for case in instance.cases if case.regions]
+            with ThreadPoolExecutor(self.engine.config.workers) as pool:
+                futures = {pool.submit(work, instance): instance for instance in instances}
+                try:
+                    for future in as_completed(futures):
+                        self._conclude(futures[future], future, then)
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+        finally:
+            torch.set_num_threads(cores)
+
+    def _conclude(self, instance: _Instance, future: Future[_T], then: Then[_T]) -> None:
+        try:
+            result = future.result()
         except Exception as error:  # one instance must not take the others with it
             logger.exception("deciding %s failed", instance.key)
             self.answer(instance, Verdict.ERROR, message=f"{type(error).__name__}: {error}")
-            return
+        else:
+            then(instance, result)
+
+    def _bound(self, instance: _Instance) -> None:
+        """Bounds the instance's cases at the root and drops the regions that are excluded."""
+        self.say(instance, Stage.INCOMPLETE, 0)
+        with _work_of([instance]):
+            for case in instance.cases:
+                if self.remaining(instance) <= 0:
+                    return
+                self._bound_case(instance, case)
+            instance.cases = [case for case in instance.cases if case.regions]
+
+    def _after_bounds(self, instance: _Instance, _nothing: None) -> None:
+        """Answers an instance that its root bounds prove, or that has no time left."""
         if not instance.cases:
             self.answer(instance, Verdict.UNSAT, Stage.INCOMPLETE)
         elif self.remaining(instance) <= 0:
@@ -226,14 +256,7 @@ class _Run:
         if self.open:
             prepare(self.engine.device)
         order = sorted(self.open, key=lambda i: -min((float(m.min()) for m in i.root_margins), default=0.0))
-        with ThreadPoolExecutor(self.engine.config.workers) as pool:
-            futures = {pool.submit(self._search, instance): instance for instance in order}
-            try:
-                for future in as_completed(futures):
-                    self._conclude(futures[future], future)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        self.each(order, self._search, self._after_search)
 
     def _search(self, instance: _Instance) -> SearchResult:
         """Runs branch and bound on an instance's open cases, one after the other."""
@@ -276,14 +299,8 @@ class _Run:
             _count_unstable(instance, engine.graph, found)
         return result
 
-    def _conclude(self, instance: _Instance, future: Future[SearchResult]) -> None:
+    def _after_search(self, instance: _Instance, result: SearchResult) -> None:
         """Turns the outcome of a search into the instance's answer."""
-        try:
-            result = future.result()
-        except Exception as error:  # one instance must not take the others with it
-            logger.exception("deciding %s failed", instance.key)
-            self.answer(instance, Verdict.ERROR, message=f"{type(error).__name__}: {error}")
-            return
         stage = Stage.BAB if result.branched else Stage.INCOMPLETE
         if result.outcome is Outcome.PROVED:
             self.answer(instance, Verdict.UNSAT, stage)

@@ -197,11 +197,11 @@ class NumbaKernel:
 
     def certified(self, lanes: Lanes) -> NDArray[np.float64]:
         """See `Kernel.certified`."""
-        exact, n, d = self._exact, self._exact.neurons, self._exact.inputs
+        exact, n = self._exact, self._exact.neurons
         lb, magnitude = np.empty(LANES), np.empty(LANES)
+        A, lam, point = (np.empty((k, LANES)) for k in (n, n + len(exact.e), exact.inputs))
         backward(
-            d, *exact.by_column, exact.E, exact.e, self._slope, self._offset,
-            lanes.spec, lanes.phase, lanes.p.astype(np.float64), np.empty((n, LANES)), np.empty((n + len(exact.e), LANES)),
-            np.empty((d, LANES)), lb, magnitude,
+            exact.inputs, *exact.by_column, exact.E, exact.e, self._slope, self._offset,
+            lanes.spec, lanes.phase, lanes.p.astype(np.float64), A, lam, point, lb, magnitude,
         )  # fmt: skip
         return certified_bounds(lb, magnitude)
