@@ -27,6 +27,9 @@ COPY models ./models
 COPY specs ./specs
 COPY harness ./harness
 RUN pip install --quiet --no-deps --no-build-isolation -e . && python -m compileall -q harness
+# The engine's kernel, compiled once; the entry point copies it to where Numba may write.
+RUN NUMBA_CACHE_DIR=/opt/numba python -c \
+      "import torch; from harness.verifier.kernels.choice import prepare; prepare(torch.device('cpu'))"
 
 # Any user id may run the image (docker run --user): caches go to /tmp, results to a folder that everyone may write, and
 # libraries that ask for the user's name find one although the id has none.

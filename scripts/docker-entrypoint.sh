@@ -2,6 +2,8 @@
 # docker run lg-bench [BENCHMARK] [OPTION ...]   the main job (cifar10_cnnb unless named)
 # docker run lg-bench lgbench COMMAND ...        any other command, e.g. lgbench doctor
 set -eu
+# Numba uses a cache only where it can write.
+[ -e "$NUMBA_CACHE_DIR" ] || cp -r /opt/numba "$NUMBA_CACHE_DIR" 2>/dev/null || true
 case ${1-} in
   lgbench | python | python3 | sh | bash) exec "$@" ;;
   '' | -*) exec lgbench bench cifar10_cnnb "$@" ;;
