@@ -20,7 +20,7 @@ class Layer(NamedTuple):
 
     weight: Array
     bias: Array
-    linear: Array | None = None
+    linear: NDArray[np.bool_] | None = None
     slope: Array | None = None
     intercept: Array | None = None
 
@@ -63,11 +63,13 @@ def _pieces(polygon: Array, J: Array, c: Array, layers: Sequence[Layer]) -> Iter
         yield from _pieces(piece, factor[:, None] * J, factor * c + offset, layers[1:])
 
 
-def _grafted(layer: Layer) -> Array:
+def _grafted(layer: Layer) -> NDArray[np.bool_]:
     return np.zeros(len(layer.bias), bool) if layer.linear is None else layer.linear
 
 
-def _phases(polygon: Array, J: Array, c: Array, active: Array, skip: Array) -> Iterator[tuple[Array, Array]]:
+def _phases(
+    polygon: Array, J: Array, c: Array, active: Array, skip: NDArray[np.bool_]
+) -> Iterator[tuple[Array, Array]]:
     """Yields the pieces of a polygon on which the neurons of one layer keep their phase, with the phases."""
     j = len(active)
     if j == len(c):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from exact import Layer, Minimum, exact_minimum
@@ -21,7 +23,7 @@ SHAPES = {"one layer": (8,), "two layers": (4, 4), "three layers": (3, 3, 2)}
 def random_layers(seed: int, hidden: tuple[int, ...], grafted: bool) -> list[Layer]:
     random = np.random.default_rng(seed)
     layers, sizes = [], (2, *hidden, 2)
-    for k, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for k, (before, after) in enumerate(pairwise(sizes)):
         weight = random.normal(0, 1.5 / np.sqrt(before), (after, before)).astype(np.float32).astype(float)
         bias = random.normal(0, 0.4, after).astype(np.float32).astype(float)
         if grafted and k < len(hidden):

@@ -12,14 +12,12 @@ HEIGHT = 1.0
 
 
 def bump(centre: np.ndarray, width: float) -> bytes:
-    """Returns the network y = HEIGHT/2 - relu(HEIGHT - sum |x - centre| HEIGHT / width): below 0 only near the centre."""
+    """Returns y = HEIGHT/2 - relu(HEIGHT - |x - centre| HEIGHT / width) in the 1-norm: below 0 only near the centre."""
     d = len(centre)
     slope = HEIGHT / width
     first = np.concatenate([np.eye(d), -np.eye(d)])
     offset = np.concatenate([-centre, centre])
-    return fully_connected(
-        [(first, offset), (np.full((1, 2 * d), -slope), [HEIGHT]), ([[-1.0]], [HEIGHT / 2])]
-    )
+    return fully_connected([(first, offset), (np.full((1, 2 * d), -slope), [HEIGHT]), ([[-1.0]], [HEIGHT / 2])])
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -63,7 +61,7 @@ def test_a_violation_of_the_last_of_many_regions_is_not_lost() -> None:
     weight[:, 0], bias[-1] = -0.9, 0.5
     weight[-1] = -1.0
     model = net.model(net.op("Gemm", v, net.constant(weight), net.constant(bias), transB=1))
-    assert run_onnx(spike, np.float32([[0.3]]))[0, 0] < 0
+    assert run_onnx(spike, np.array([[0.3]], np.float32))[0, 0] < 0
     regions = [region(np.eye(40)[k], 0.0) for k in range(40)]
     assert decide(model, property_of([-1], [1], *regions), Limits(30, "work", 2000)).verdict is not Verdict.UNSAT
     assert decide(model, property_of([-1], [1], *regions[:39]), Limits(30, "work", 2000)).verdict is Verdict.UNSAT

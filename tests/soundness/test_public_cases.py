@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.domain import Limits, ToolAnswer, Verdict
 from harness.formats.compressed import locate
@@ -44,8 +45,6 @@ def answers_of(folder: Path, rows: Sequence[Row], limits: Limits) -> dict[tuple[
 
 def violates(folder: Path, row: Row, answer: ToolAnswer) -> bool:
     """Whether the witness lies in the property's box (cast to float32) and its output, replayed, in a region."""
-    import torch
-
     prop = read_property(folder / row["vnnlib"])
     assert answer.counterexample is not None
     x = answer.counterexample.x

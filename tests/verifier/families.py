@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nets import Net
+import numpy as np
+from nets import Net, graph_of
 
 
 def _fully_connected(net: Net) -> str:
@@ -28,8 +29,6 @@ def _convolution(net: Net) -> str:
 
 def _size(net: Net, value: str, channels: int) -> int:
     """Returns how many elements an image has, by reading the net that ends there."""
-    from nets import graph_of
-
     shape = graph_of(net.model(value)).output_shape
     assert shape[0] == channels
     return shape[0] * shape[1] * shape[2]
@@ -68,7 +67,7 @@ def _groups_and_axes(net: Net) -> str:
     v = net.relu(net.conv("x", 4, 2, kernel=2, group=2, dilations=[2, 1]))
     v = net.relu(net.op("Transpose", v, perm=[0, 2, 1, 3]))
     v = net.op("Mul", v, net.constant(net.weights(3, 4, 4)))
-    v = net.op("Pad", v, net.constant([0, 0, 1, 0, 0, 0, -1, 1], "int64"))
+    v = net.op("Pad", v, net.constant([0, 0, 1, 0, 0, 0, -1, 1], np.int64))
     v = net.relu(net.conv(v, 2, 3, kernel=2))
     return net.linear(net.op("Flatten", v), 3, 24)
 

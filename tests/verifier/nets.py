@@ -38,7 +38,7 @@ class Net:
         self.constants: list[onnx.TensorProto] = []
         self.batch: int | str = 1
 
-    def constant(self, values: ArrayLike, dtype: type | None = None) -> str:
+    def constant(self, values: Any, dtype: type | None = None) -> str:
         name = f"c{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.asarray(values, dtype or self.dtype), name))
         return name
@@ -166,8 +166,6 @@ def decide_all(
     return answers
 
 
-def decide(
-    model: bytes, prop: Property, limits: Limits = PATIENT, config: EngineConfig | None = None
-) -> ToolAnswer:
+def decide(model: bytes, prop: Property, limits: Limits = PATIENT, config: EngineConfig | None = None) -> ToolAnswer:
     """Returns the engine's answer on one property."""
     return decide_all(model, {"only": prop}, limits, config)["only"]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from families import member
 from nets import Array, box_around, graph_of
+from numpy.typing import NDArray
 from test_fold import evaluated
 
 from harness.verifier.crown import root_bounds
@@ -46,7 +47,7 @@ def random_lanes(network: FoldedNetwork, seed: int, feasible: bool = True) -> La
     return Lanes(spec.astype(np.int32), phase.astype(np.int8), p.astype(np.float32))
 
 
-def copy_of(lanes: Lanes, index: Array | slice = slice(None)) -> Lanes:
+def copy_of(lanes: Lanes, index: NDArray[np.intp] | slice = slice(None)) -> Lanes:
     return Lanes(
         lanes.spec[index].copy(),
         np.array(lanes.phase[:, index], order="C"),

@@ -152,7 +152,10 @@ def test_an_initializer_may_be_listed_as_an_input() -> None:
 REFUSED: dict[str, tuple[tuple[int, ...], Build]] = {
     "unknown operator": (IMAGE, lambda n: n.op("Sigmoid", "x", name="culprit")),
     "maximum": (IMAGE, lambda n: n.op("MaxPool", "x", name="culprit", kernel_shape=[2, 2])),
-    "conv auto_pad": (IMAGE, lambda n: n.op("Conv", "x", n.constant(n.weights(2, 4, 3, 3)), name="culprit", auto_pad="SAME_UPPER")),  # noqa: E501
+    "conv auto_pad": (
+        IMAGE,
+        lambda n: n.op("Conv", "x", n.constant(n.weights(2, 4, 3, 3)), name="culprit", auto_pad="SAME_UPPER"),
+    ),
     "conv channels": (IMAGE, lambda n: n.op("Conv", "x", n.constant(n.weights(2, 3, 3, 3)), name="culprit")),
     "conv too large": (IMAGE, lambda n: n.op("Conv", "x", n.constant(n.weights(2, 4, 9, 9)), name="culprit")),
     "conv of a vector": ((4,), lambda n: n.op("Conv", "x", n.constant(n.weights(2, 4, 3)), name="culprit")),
@@ -221,7 +224,7 @@ def test_an_operator_of_another_domain_is_not_taken_for_the_standard_one() -> No
     net = Net((3,))
     output = net.relu("x", "culprit")
     net.nodes[-1].domain = "com.example"
-    with pytest.raises(UnsupportedNetworkError, match="culprit.*com.example"):
+    with pytest.raises(UnsupportedNetworkError, match=r"culprit.*com\.example"):
         graph_of(net.model(output))
 
 

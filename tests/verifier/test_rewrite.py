@@ -104,9 +104,7 @@ def test_halves_over_different_values_are_no_grafted_activation() -> None:
     net = Net((3,), seed=5)
     x, other = net.linear("x", 2, 3), net.linear("x", 2, 3)
     affine = net.op("Mul", other, net.constant([0.5, 0.0]))
-    graph = assert_same_function(
-        net.model(net.op("Add", affine, net.op("Mul", net.relu(x), net.constant([0.0, 1.0]))))
-    )
+    graph = assert_same_function(net.model(net.op("Add", affine, net.op("Mul", net.relu(x), net.constant([0.0, 1.0])))))
     assert all(graph.activation(k).linear is None for k in graph.activations())
 
 

@@ -45,7 +45,7 @@ def test_rows_of_a_convolution_are_its_jacobian(name: str, windowed: bool) -> No
     assert (rows.origin is not None) == windowed
     found = conv_backward(rows, op, SHAPE).whole(SHAPE).A
     x = torch.zeros(SHAPE, dtype=DOUBLE)
-    expected = torch.autograd.functional.jacobian(lambda v: op.forward(v[None]).flatten(), x)
+    expected = torch.func.jacrev(lambda v: op.forward(v[None]).flatten())(x)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 

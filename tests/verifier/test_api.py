@@ -1,0 +1,141 @@
+"""The engine as others meet it: one call, or a process that speaks the protocol."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nets import Net, fully_connected
+
+from harness.domain import Limits, ToolAnswer, UsageError, Verdict
+from harness.formats.engine_protocol import EngineRequest, decode_answer, encode_request
+from harness.verifier.api import serve, serve_request, verify_instance
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEC = """
+(declare-const X_0 Real)
+(declare-const X_1 Real)
+(declare-const Y_0 Real)
+(declare-const Y_1 Real)
+(assert (>= X_0 0.0))
+(assert (<= X_0 1.0))
+(assert (>= X_1 0.0))
+(assert (<= X_1 1.0))
+(assert (<= Y_0 {rhs}))
+"""
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> EngineRequest:
+    (tmp_path / "net.onnx").write_bytes(fully_connected([(np.eye(2), np.zeros(2)), (np.eye(2), np.full(2, 0.5))]))
+    for name, rhs in (("sat", 0.75), ("unsat", 0.25)):
+        (tmp_path / f"{name}.vnnlib").write_text(SPEC.format(rhs=rhs))
+    (tmp_path / "broken.vnnlib").write_text("(assert (<= Y_0")
+    (tmp_path / "other.vnnlib").write_text("(declare-const X_0 Real)(declare-const Y_0 Real)(assert (<= Y_0 0))")
+    paths = {name: tmp_path / f"{name}.vnnlib" for name in ("broken", "sat", "missing", "unsat", "other")}
+    return EngineRequest(tmp_path / "net.onnx", paths, Limits(30.0, "work", 10))
+
+
+EXPECTED = {
+    "broken": Verdict.ERROR,
+    "missing": Verdict.ERROR,
+    "other": Verdict.ERROR,
+    "sat": Verdict.SAT,
+    "unsat": Verdict.UNSAT,
+}
+
+
+def assert_expected(events: list[dict[str, object]]) -> None:
+    """Fails unless each key is answered once, rightly, before one last `done`."""
+    assert events[-1] == {"event": "done"}
+    answers: dict[str, ToolAnswer] = {}
+    for event in events[:-1]:
+        if event["event"] == "answer":
+            key, answer = decode_answer(event)
+            assert key not in answers
+            answers[key] = answer
+        else:
+            assert event["event"] == "progress"
+    assert {key: answer.verdict for key, answer in answers.items()} == EXPECTED
+    witness = answers["sat"].counterexample
+    assert witness is not None
+    assert witness.x.dtype == np.float32
+    assert witness.x[0] <= 0.25
+    for key in ("broken", "missing", "other"):
+        assert "\n" not in answers[key].message
+        assert key in answers[key].message
+
+
+def test_a_request_is_answered_key_by_key(request_: EngineRequest) -> None:
+    events = io.StringIO()
+    serve(io.StringIO(encode_request(request_) + "\n"), events)
+    assert_expected([json.loads(line) for line in events.getvalue().splitlines()])
+
+
+def test_a_process_answers_several_requests_and_ends_with_its_input(request_: EngineRequest) -> None:
+    line = encode_request(request_)
+    process = subprocess.run(
+        [sys.executable, "-m", "harness.verifier", "serve"],
+        input=line + line,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+        timeout=300,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    events = [json.loads(text) for text in process.stdout.splitlines()]
+    end = events.index({"event": "done"}) + 1
+    assert_expected(events[:end])
+    assert_expected(events[end:])
+
+
+def test_other_arguments_are_refused() -> None:
+    command = [sys.executable, "-m", "harness.verifier", "sing"]
+    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr.startswith("usage:")
+
+
+def collected(request: EngineRequest) -> dict[str, ToolAnswer]:
+    answers: dict[str, ToolAnswer] = {}
+    serve_request(request, lambda key, answer: answers.update({key: answer}))
+    return answers
+
+
+def test_a_network_that_is_not_supported_leaves_all_unknown(request_: EngineRequest, tmp_path: Path) -> None:
+    net = Net((2,))
+    request_.network.write_bytes(net.model(net.op("Sigmoid", "x", name="culprit")))
+    answers = collected(request_)
+    assert {a.verdict for a in answers.values()} == {Verdict.UNKNOWN}
+    assert all("culprit" in a.message for a in answers.values())
+    assert set(answers) == set(EXPECTED)
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", None])
+def test_a_network_that_cannot_be_read_is_an_error_of_all(request_: EngineRequest, content: bytes | None) -> None:
+    if content is None:
+        request_.network.unlink()
+    else:
+        request_.network.write_bytes(content)
+    answers = collected(request_)
+    assert {key: a.verdict for key, a in answers.items()} == dict.fromkeys(EXPECTED, Verdict.ERROR)
+
+
+def test_one_instance_is_one_call(request_: EngineRequest) -> None:
+    properties = request_.properties
+    assert verify_instance(request_.network, properties["sat"], 20).verdict is Verdict.SAT
+    assert verify_instance(request_.network, properties["unsat"], 20, max_domains=0).verdict is Verdict.UNSAT
+
+
+@pytest.mark.parametrize("key", ["broken", "missing", "other"])
+def test_bad_input_of_one_instance_is_a_usage_error(request_: EngineRequest, key: str) -> None:
+    with pytest.raises(UsageError, match=key):
+        verify_instance(request_.network, request_.properties[key], 20)
