@@ -43,5 +43,7 @@ class EngineConfig:
     """Inputs in branch and bound at the same time, each in its own thread."""
     max_open_domains: int = 40_000
     """Open domains of one input; more than that is `unknown` (memory)."""
+    split_inputs_up_to: int = 16
+    """Networks with at most so many inputs are split by input instead of by neuron."""
     group: int = 64
     """Inputs that go through the stages together; bounds the memory of their root bounds."""

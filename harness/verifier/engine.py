@@ -25,7 +25,8 @@ from harness.verifier.bab import Outcome, Search, SearchResult
 from harness.verifier.config import AttackConfig, EngineConfig
 from harness.verifier.crown import RootBounds, margins, root_bounds, unstable, with_grafted_neurons
 from harness.verifier.fold import fold
-from harness.verifier.graph import Graph, neuron_count
+from harness.verifier.graph import Graph, neuron_count, size
+from harness.verifier.input_split import InputSearch
 from harness.verifier.kernels.choice import make_kernel, prepare
 from harness.verifier.onnx_reader import read_graph
 from harness.verifier.problem import Problem, Region, boxes_of, problems_of
@@ -107,6 +108,8 @@ class Engine:
         self.fast = self.graph.to(torch.float32)
         self.neurons = neuron_count(self.graph)
         self.checker = WitnessChecker(model_bytes)
+        self.splits_inputs = size(self.graph.input_shape) <= config.split_inputs_up_to
+        """Whether branch and bound splits the input box instead of neurons."""
 
     def check(self, prop: Property, source: str) -> None:
         """Raises UsageError if a property is not over this network's inputs and outputs."""
@@ -253,7 +256,7 @@ class _Run:
         """Gives each open instance a thread of its own; those whose root bounds are best come first."""
         for instance in [i for i in self.open if self.remaining(i) <= 0]:
             self.answer(instance, Verdict.TIMEOUT)
-        if self.open:
+        if self.open and not self.engine.splits_inputs:
             prepare(self.engine.device)
         order = sorted(self.open, key=lambda i: -min((float(m.min()) for m in i.root_margins), default=0.0))
         self.each(order, self._search, self._after_search)
@@ -280,6 +283,38 @@ class _Run:
         engine, found = self.engine, case.found
         if found is None or any(len(region.rhs) == 0 for region in case.regions):
             return SearchResult(Outcome.EXHAUSTED, 0, False)
+        if engine.splits_inputs:
+            result = self._split_inputs(instance, case, found, clock)
+        else:
+            result = self._split_neurons(instance, case, found, clock)
+        clock(result.domains)  # what follows are statistics, not work on the instance
+        instance.domains += result.domains
+        if result.branched or result.outcome not in (Outcome.PROVED, Outcome.FALSIFIED):
+            _count_unstable(instance, engine.graph, found)
+        return result
+
+    def _domains_left(self, instance: _Instance) -> int | None:
+        limit = self.limits.max_domains
+        return None if limit is None else max(0, limit - instance.domains)
+
+    def _split_inputs(
+        self, instance: _Instance, case: _Case, found: RootBounds, clock: Callable[[int], bool]
+    ) -> SearchResult:
+        engine, fast = self.engine, self.engine.fast
+
+        def confirm(points: Tensor) -> Counterexample | None:
+            hits = case.problem.violated_by(fast(points.to(fast.dtype))).nonzero().flatten()
+            witnesses = (engine.checker.confirm(case.problem, points[k]) for k in hits.tolist())
+            return next((w for w in witnesses if w is not None), None)
+
+        left, most = self._domains_left(instance), engine.config.max_open_domains
+        search = InputSearch(engine.graph, found.box, case.regions, ROOT_RADIUS, left, most, clock, confirm)
+        return search.run()
+
+    def _split_neurons(
+        self, instance: _Instance, case: _Case, found: RootBounds, clock: Callable[[int], bool]
+    ) -> SearchResult:
+        engine = self.engine
         C = torch.stack([region.C[row] for region, row in zip(case.regions, case.rows, strict=True)])
         rhs = torch.stack([region.rhs[row] for region, row in zip(case.regions, case.rows, strict=True)])
         network = fold(engine.graph, found, C.to(engine.device), rhs.to(engine.device))
@@ -289,15 +324,8 @@ class _Run:
             sign = torch.from_numpy(corner).to(box.lower).view(box.lower.shape)
             return engine.checker.confirm(case.problem, torch.where(sign > 0, box.upper, box.lower))
 
-        left = None
-        if self.limits.max_domains is not None:
-            left = max(0, self.limits.max_domains - instance.domains)
-        result = Search(network, make_kernel(network, engine.device), engine.config, left, clock, confirm).run()
-        clock(result.domains)  # what follows are statistics, not work on the instance
-        instance.domains += result.domains
-        if result.branched or result.outcome not in (Outcome.PROVED, Outcome.FALSIFIED):
-            _count_unstable(instance, engine.graph, found)
-        return result
+        kernel, left = make_kernel(network, engine.device), self._domains_left(instance)
+        return Search(network, kernel, engine.config, left, clock, confirm).run()
 
     def _after_search(self, instance: _Instance, result: SearchResult) -> None:
         """Turns the outcome of a search into the instance's answer."""

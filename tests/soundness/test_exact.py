@@ -7,9 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from exact import Layer, Minimum, exact_minimum
-from nets import Array, Net, decide_all, property_of, region, run_onnx
+from nets import INPUTS, NEURONS, Array, Net, decide_all, property_of, region, run_onnx
 
 from harness.domain import Limits, ToolAnswer, Verdict
+from harness.verifier.config import EngineConfig
 
 STEPS = (1e-1, 1e-3, 1e-6)
 FLOAT32 = 2e-6
@@ -91,9 +92,10 @@ def test_the_reference_itself_is_attained_and_not_undercut() -> None:
         assert min(row @ evaluated(layers, x) for x in points) >= minimum.value - 1e-12
 
 
+@pytest.mark.parametrize("config", [NEURONS, INPUTS], ids=["neurons", "inputs"])
 @pytest.mark.parametrize("grafted", [False, True], ids=["plain", "grafted"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_no_verdict_is_wrong_at_the_boundary(shape: str, grafted: bool) -> None:
+def test_no_verdict_is_wrong_at_the_boundary(shape: str, grafted: bool, config: EngineConfig) -> None:
     decided = asked = 0
     for seed in range(6):
         layers = random_layers(seed, SHAPES[shape], grafted)
@@ -105,16 +107,17 @@ def test_no_verdict_is_wrong_at_the_boundary(shape: str, grafted: bool) -> None:
                 rhs = minimum.value + step
                 cases[f"{k} {step}"] = (minimum, rhs, np.stack([lower, upper]), step)
         properties = {key: property_of(*ends, region(row, rhs)) for key, (_, rhs, ends, _) in cases.items()}
-        answers = decide_all(model, properties, Limits(60, "work", 4000))
+        answers = decide_all(model, properties, Limits(60, "work", 4000), config)
         for key, (minimum, rhs, ends, step) in cases.items():
             assert_true(answers[key], minimum, rhs, model, row, ends)
             if abs(step) > 1e-5:
                 asked += 1
                 decided += answers[key].verdict in (Verdict.SAT, Verdict.UNSAT)
-    assert decided / asked >= DECIDED, f"{decided} of {asked}"
+    assert decided / asked >= (DECIDED if config is NEURONS else 0.99), f"{decided} of {asked}"
 
 
-def test_a_conjunction_is_violated_only_where_all_rows_are() -> None:
+@pytest.mark.parametrize("config", [NEURONS, INPUTS], ids=["neurons", "inputs"])
+def test_a_conjunction_is_violated_only_where_all_rows_are(config: EngineConfig) -> None:
     """Regions of two rows, each of which alone can be violated: a grid decides what is surely sat."""
     for seed in range(8):
         layers = random_layers(seed + 50, (5,), grafted=seed % 2 == 0)
@@ -126,7 +129,7 @@ def test_a_conjunction_is_violated_only_where_all_rows_are() -> None:
             f"{step}": property_of([-1, -1], [1, 1], region(np.eye(2), [joint + step] * 2))
             for step in (-0.5, -0.1, 1e-3, 0.1, 0.5)
         }
-        for step, answer in decide_all(model, properties, Limits(60, "work", 500)).items():
+        for step, answer in decide_all(model, properties, Limits(60, "work", 500), config).items():
             if float(step) > 0:
                 assert answer.verdict is not Verdict.UNSAT
 

@@ -151,6 +151,12 @@ def property_of(lower: ArrayLike, upper: ArrayLike, *regions: OutputPolytope, ou
     return Property((PropertyCase(box, regions),), box.size, count)
 
 
+NEURONS = EngineConfig(split_inputs_up_to=0)
+"""Splits neurons even where the network has few inputs, as most tests' networks have."""
+INPUTS = EngineConfig()
+"""Splits the input box where the network has few inputs."""
+
+
 def decide_all(
     model: bytes, properties: Mapping[str, Property], limits: Limits = PATIENT, config: EngineConfig | None = None
 ) -> dict[str, ToolAnswer]:
@@ -161,7 +167,7 @@ def decide_all(
         assert key not in answers, f"{key} was answered twice"
         answers[key] = answer
 
-    Engine(model, "net.onnx", config or EngineConfig()).decide(properties, limits, emit)
+    Engine(model, "net.onnx", config or NEURONS).decide(properties, limits, emit)
     assert set(answers) == set(properties)
     return answers
 

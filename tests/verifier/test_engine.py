@@ -17,7 +17,7 @@ from harness.verifier.graph import Graph
 from harness.verifier.interval import Box
 
 NO_LUCK = AttackConfig(restarts=1, steps=0)
-BLIND = EngineConfig(first_attack=NO_LUCK, second_attack=NO_LUCK)
+BLIND = EngineConfig(first_attack=NO_LUCK, second_attack=NO_LUCK, split_inputs_up_to=0)
 """Attacks look at the centre only, so that the later stages have something to do."""
 
 
@@ -92,7 +92,7 @@ def test_groups_do_not_change_answers() -> None:
     model, limits = member("convolution", 30), Limits(60, "work", 40)
     properties = properties_of(model, 11)
     whole = decide_all(model, properties, limits)
-    parts = decide_all(model, properties, limits, EngineConfig(group=3, workers=1))
+    parts = decide_all(model, properties, limits, EngineConfig(group=3, workers=1, split_inputs_up_to=0))
     assert {k: essence(a) for k, a in whole.items()} == {k: essence(a) for k, a in parts.items()}
 
 
@@ -201,6 +201,18 @@ def test_a_union_of_boxes_is_as_bad_as_its_worst_box() -> None:
         assert answer.verdict is Verdict.SAT
         assert answer.counterexample is not None
         assert answer.counterexample.x[0] >= np.float32(0.9)
+
+
+def test_a_case_that_branch_and_bound_proves_does_not_hide_one_before_it() -> None:
+    """Neither is decided by root bounds or by the (blind) attack; only the second one holds."""
+    model = member("fully connected", 30)
+    lower, upper = np.zeros(5), np.ones(5)
+    low = float(lowest_seen(model, ROWS[:1], lower, upper)[0])
+    holds, fails = (property_of(lower, upper, region(ROWS[:1], low + step)) for step in (-0.05, 0.01))
+    proved = decide(model, holds, config=BLIND)
+    assert (proved.verdict, proved.stage) == (Verdict.UNSAT, Stage.BAB)
+    for cases in ((*fails.cases, *holds.cases), (*holds.cases, *fails.cases), (*holds.cases, *fails.cases * 2)):
+        assert decide(model, Property(cases, 5, 3), config=BLIND).verdict is not Verdict.UNSAT
 
 
 def test_a_conjunction_needs_all_its_rows() -> None:
