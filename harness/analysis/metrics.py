@@ -39,25 +39,28 @@ class UnstableRatio:
     """Inputs that entered branch and bound but whose tool recorded no mask; they are left out."""
 
 
-def standard_accuracy(rows: Sequence[ResultRow], manifest: Mapping[str, Any] | None) -> Metric:
-    """Returns SA: the manifest's figure where it has one, else the correctly classified share of `rows`."""
+def standard_accuracy(rows: Sequence[ResultRow], inputs: int, manifest: Mapping[str, Any] | None) -> Metric:
+    """Returns SA: the manifest's figure where it has one, else the correctly classified share of the run's `inputs`.
+
+    The latter is None while inputs have no result: misclassified ones are stored first, so a part is no sample.
+    """
     stated = _stated("SA", manifest)
     if stated is not None:
         return stated
-    return _of_run(sum(row.result_set is not ResultSet.SK for row in rows), len(rows))
+    return _of_run(sum(row.result_set is not ResultSet.SK for row in rows), len(rows), inputs)
 
 
-def robust_accuracy(rows: Sequence[ResultRow], manifest: Mapping[str, Any] | None) -> Metric:
-    """Returns RA: the manifest's figure where it has one, else the share of `rows` neither skipped nor attacked.
+def robust_accuracy(rows: Sequence[ResultRow], inputs: int, manifest: Mapping[str, Any] | None) -> Metric:
+    """Returns RA: the manifest's figure where it has one, else the share of `inputs` neither skipped nor attacked.
 
-    The latter bounds the true robust accuracy from above, as any attack's does, but the attack is the verifier's: it is
+    The latter is None while inputs have no result. It bounds the true robust accuracy from above, as any attack's does, but the attack is the verifier's: it is
     not comparable with PGD-100 of the whole test set, and `measured` names it.
     """
     stated = _stated("RA", manifest)
     if stated is not None:
         return stated
     robust = sum(row.result_set not in (ResultSet.SK, ResultSet.AT) for row in rows)
-    metric = _of_run(robust, len(rows))
+    metric = _of_run(robust, len(rows), inputs)
     return Metric(metric.value, {**metric.measured, "attack": "this run's"})
 
 
@@ -83,8 +86,8 @@ def _mean_percent(shares: Sequence[float]) -> float | None:
     return 100.0 * sum(shares) / len(shares) if shares else None
 
 
-def _of_run(count: int, n: int) -> Metric:
-    return Metric(Share(count, n).percent, {"n": n, "inputs": "this run's"})
+def _of_run(count: int, known: int, n: int) -> Metric:
+    return Metric(Share(count, n).percent if known == n else None, {"n": n, "inputs": "this run's"})
 
 
 def _stated(name: str, manifest: Mapping[str, Any] | None) -> Metric | None:

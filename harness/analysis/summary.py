@@ -146,7 +146,8 @@ def _variant_block(
     measured: dict[str, Any] = {}
     accuracies: dict[str, float | None] = {"SA": None, "RA": None}
     if header.labelled:
-        for figure, metric in (("SA", standard_accuracy(rows, manifest)), ("RA", robust_accuracy(rows, manifest))):
+        for figure, measure in (("SA", standard_accuracy), ("RA", robust_accuracy)):
+            metric = measure(rows, planned, manifest)
             accuracies[figure], measured[figure] = metric.value, dict(metric.measured)
     verified, unstable = verified_accuracy(rows, planned), unstable_ratio(rows)
     measured["VA"] = dict(verified.measured)

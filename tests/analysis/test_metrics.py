@@ -25,22 +25,30 @@ MANIFEST = {
 
 
 def test_the_manifest_states_sa_and_ra_of_the_whole_test_set() -> None:
-    sa, ra = standard_accuracy(ROWS, MANIFEST), robust_accuracy(ROWS, MANIFEST)
+    sa, ra = standard_accuracy(ROWS, 9, MANIFEST), robust_accuracy(ROWS, 9, MANIFEST)
     assert (sa.value, sa.measured) == (78.1, {"n": 10000})
     assert (ra.value, ra.measured) == (61.19, {"n": 10000, "attack": "pgd-100", "restarts": 1})
 
 
 @pytest.mark.parametrize("manifest", [None, {}, {"metrics": {}}, {"metrics": None}])
 def test_without_a_manifest_the_runs_inputs_give_both(manifest: dict[str, object] | None) -> None:
-    sa, ra = standard_accuracy(ROWS, manifest), robust_accuracy(ROWS, manifest)
+    sa, ra = standard_accuracy(ROWS, 5, manifest), robust_accuracy(ROWS, 5, manifest)
     assert (sa.value, sa.measured) == (80.0, {"n": 5, "inputs": "this run's"})
     assert (ra.value, ra.measured) == (60.0, {"n": 5, "inputs": "this run's", "attack": "this run's"})
+
+
+def test_a_part_of_the_runs_inputs_gives_neither() -> None:
+    """Misclassified inputs are stored first: of a killed run the part would say SA 0 %."""
+    for measure in (standard_accuracy, robust_accuracy):
+        metric = measure(ROWS[:1], 5, None)
+        assert (metric.value, metric.measured["n"]) == (None, 5)
+        assert measure([], 0, None).value is None
 
 
 @pytest.mark.parametrize("stated", [{"value": 70.0}, {"n": 10}, {"value": "high", "n": 10}, [], 78.1])
 def test_a_figure_without_its_denominator_is_refused(stated: object) -> None:
     with pytest.raises(UsageError, match="SA without a value in percent and its n"):
-        standard_accuracy(ROWS, {"variant": "a", "metrics": {"SA": stated}})
+        standard_accuracy(ROWS, 5, {"variant": "a", "metrics": {"SA": stated}})
 
 
 def test_va_is_over_the_planned_inputs() -> None:

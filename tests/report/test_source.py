@@ -160,7 +160,7 @@ def test_show_prints_uncut_figures_beside_the_published_ones(tmp_path: Path) -> 
     make_run(tmp_path, RESULTS[:3])
     lines = CliRunner().invoke(show, [str(tmp_path)], catch_exceptions=False).output.splitlines()
     (grafted,) = [line for line in lines if line.startswith("Grafted, min ")]
-    assert grafted.split()[2:] == ["0", "0", "1", "0", "100.00", "100.00", "50.00", "-", "-", "1"]
+    assert grafted.split()[2:] == ["0", "0", "1", "0", "-", "-", "50.00", "-", "-", "1"]
     assert any(line.split()[:4] == ["[thesis]", "-", "-", "49.20"] for line in lines)
     assert "Grafted, min: 1 inputs have no result yet; VA counts them as not verified." in lines
 
