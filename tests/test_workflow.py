@@ -298,6 +298,20 @@ def test_nothing_is_made_before_everything_is_checked(spec: BenchmarkSpec, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["benchmark/instances.csv", "results.csv", "summary.json", "report.html"])
+def test_a_file_that_cannot_be_written_is_one_clear_line(spec: BenchmarkSpec, tmp_path: Path, name: str) -> None:
+    (tmp_path / "out" / name / "in the way").mkdir(parents=True)
+    with pytest.raises(UsageError, match="cannot be read or written") as caught:
+        run(spec, tmp_path / "out")
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_even_be_looked_at_is_one_clear_line(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read or written"):
+        run(spec, tmp_path / ("long" * 100))
+
+
 def test_a_second_run_in_the_same_folder_is_refused(finished: tuple[BenchmarkSpec, Path]) -> None:
     spec, out = finished
     with run_lock(out):

@@ -53,8 +53,8 @@ def standard_accuracy(rows: Sequence[ResultRow], inputs: int, manifest: Mapping[
 def robust_accuracy(rows: Sequence[ResultRow], inputs: int, manifest: Mapping[str, Any] | None) -> Metric:
     """Returns RA: the manifest's figure where it has one, else the share of `inputs` neither skipped nor attacked.
 
-    The latter is None while inputs have no result. It bounds the true robust accuracy from above, as any attack's does, but the attack is the verifier's: it is
-    not comparable with PGD-100 of the whole test set, and `measured` names it.
+    The latter is None while inputs have no result. It bounds the true robust accuracy from above, as any attack's does,
+    but the attack is the verifier's: it is not comparable with PGD-100 of the whole test set, and `measured` names it.
     """
     stated = _stated("RA", manifest)
     if stated is not None:

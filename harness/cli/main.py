@@ -125,6 +125,9 @@ def main(argv: Sequence[str] | None = None, command: click.Command = cli, name: 
 
         if isinstance(error, LgBenchError):
             return _fail(str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
+        if isinstance(error, OSError) and error.filename is not None:
+            reason = f"cannot be read or written ({error.strerror}); check the path, permissions and free space"
+            return _fail(f"{error.filename}: {reason}", EXIT_USAGE)
         raise
 
 

@@ -112,6 +112,9 @@ def _notes(summary: Mapping[str, Any]) -> list[Text]:
     run_only = [m for m in ("SA", "RA") if any("inputs" in b["measured"].get(m, {}) for b in blocks.values())]
     if run_only:
         notes.append(
-            Text(f"{' and '.join(run_only)}: without a figure in the manifest they are over this run's inputs, once all are decided.")
+            Text(
+                f"{' and '.join(run_only)}: without a figure in the manifest they are over this run's inputs, "
+                "once all are decided."
+            )
         )
     return notes

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +19,7 @@ import numpy as np
 from harness.domain import Counterexample, EngineRecord, InstanceResult, Job, UsageError
 from harness.formats.engine_protocol import decode_record
 from harness.run import schema
+from harness.run.access import readable_store
 from harness.run.meta import Meta
 from harness.run.stored import StoredResult, row_to_result
 
@@ -33,7 +33,7 @@ class Store:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._db = connection
-        self.meta = Meta(connection)
+        self.meta = Meta(path, connection)
         """The run's header: a mutable mapping of JSON values, each set in a transaction of its own."""
 
     @classmethod
@@ -47,9 +47,9 @@ class Store:
         Raises:
             UsageError: missing without `create`, not a results store, damaged, of a newer version, or not accessible.
         """
-        if not create and not path.is_file():
-            raise UsageError(f"{path}: no results there; start a run with that folder first, or check the path")
-        with _readable(path):
+        with readable_store(path):
+            if not create and not path.is_file():
+                raise UsageError(f"{path}: no results there; start a run with that folder first, or check the path")
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -89,7 +89,7 @@ class Store:
             UsageError: the file cannot be written.
         """
         row = schema.result_columns(result, tool, finished_at or datetime.now(UTC))
-        with _readable(self._path), self._db:
+        with readable_store(self._path), self._db:
             return self._db.execute(schema.INSERT, row).rowcount > 0
 
     def adopt(self, job: Job) -> bool:
@@ -101,7 +101,7 @@ class Store:
             Whether the job has a final result now.
         """
         row = schema.job_columns(job)
-        with _readable(self._path), self._db:
+        with readable_store(self._path), self._db:
             return bool(
                 self._db.execute(schema.IS_FINAL, row).fetchone() or self._db.execute(schema.ADOPT, row).rowcount > 0
             )
@@ -111,7 +111,7 @@ class Store:
 
         An error says that something broke, not what is true of the instance, so a resumed run tries it again.
         """
-        with _readable(self._path):
+        with readable_store(self._path):
             return frozenset(key for (key,) in self._db.execute(schema.FINAL_KEYS))
 
     def rows(self, keys: Collection[str] | None = None) -> list[StoredResult]:
@@ -122,13 +122,13 @@ class Store:
                 old keys in the store, so whoever aggregates a run passes the keys it planned. None: all.
         """
         wanted = None if keys is None else frozenset(keys)
-        with _readable(self._path):
+        with readable_store(self._path):
             found = [row_to_result(row) for row in self._db.execute(schema.ROWS)]
         return found if wanted is None else [row for row in found if row.key in wanted]
 
     def counterexample(self, key: str) -> Counterexample | None:
         """Returns the counterexample of a job as it was judged; None where there is none."""
-        with _readable(self._path):
+        with readable_store(self._path):
             row = self._db.execute(schema.COUNTEREXAMPLE, (key,)).fetchone()
         if row is None:
             return None
@@ -137,7 +137,7 @@ class Store:
 
     def record(self, key: str) -> EngineRecord | None:
         """Returns what our engine kept of a job, with root margins and masks; None where it said nothing."""
-        with _readable(self._path):
+        with readable_store(self._path):
             row = self._db.execute(schema.RECORD, (key,)).fetchone()
         if row is None:
             return None
@@ -179,20 +179,3 @@ def _prepare(path: Path, connection: sqlite3.Connection, create: bool) -> None:
     (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if state != "ok":
         raise sqlite3.DatabaseError(state)
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turns what SQLite says of a broken or inaccessible file into one clear line."""
-    try:
-        yield
-    except sqlite3.ProgrammingError:
-        raise
-    except sqlite3.OperationalError as error:
-        raise UsageError(
-            f"{path}: the results cannot be read or written ({error}); check permissions and free space"
-        ) from error
-    except (sqlite3.DatabaseError, ValueError) as error:
-        raise UsageError(
-            f"{path}: the results file is damaged ({error}); move it away and run again, or restore a copy"
-        ) from error

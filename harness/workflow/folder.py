@@ -20,6 +20,7 @@ from harness.formats.compressed import read_bytes, write_gz
 from harness.formats.instances import write_instances
 from harness.formats.vnnlib import robustness_box, write_robustness_property
 from harness.report.source import HEADER_META, STORE_FILE
+from harness.run.access import usable_folder
 from harness.run.lock import run_lock
 from harness.run.store import Store
 from harness.workflow.plan import CheckedNetwork
@@ -34,11 +35,12 @@ def earlier_header(folder: Path, *, resume: bool) -> RunHeader | None:
     Raises:
         UsageError: the folder has results and they are not to be resumed, or it cannot be a run folder.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is a file, not a folder; choose another --out")
     path = folder / STORE_FILE
-    if not path.exists():
-        return None
+    with usable_folder(folder):
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder}: is a file, not a folder; choose another --out")
+        if not path.exists():
+            return None
     if not resume:
         # The lock first: a run that is still working in the folder is the better reason to name.
         with run_lock(folder):
@@ -53,8 +55,8 @@ def open_run(folder: Path, *, resume: bool) -> Iterator[Store]:
     """Yields the folder's store, made if it is missing, and keeps every other run out until the block ends.
 
     Raises:
-        UsageError: the folder cannot be made or written, another run works in it, or left results that are not to be
-            resumed.
+        UsageError: the folder cannot be made, another run works in it, or left results that are not to be resumed. Also
+            where the block meets a file that cannot be read or written: disks fill up, and parts may belong to others.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +67,7 @@ def open_run(folder: Path, *, resume: bool) -> Iterator[Store]:
     with run_lock(folder):
         if not resume and (folder / STORE_FILE).exists():
             raise UsageError(f"{folder}: has results already; continue them with --resume, or choose another --out")
-        with Store.open(folder / STORE_FILE, create=True) as store:
+        with Store.open(folder / STORE_FILE, create=True) as store, usable_folder(folder):
             yield store
 
 

@@ -317,6 +317,31 @@ def test_a_word_from_another_version_is_damage_and_not_a_crash(
         store.rows()
 
 
+def test_a_header_that_cannot_be_read_or_written_is_one_clear_line(store: Store, tmp_path: Path) -> None:
+    store.meta["header"] = {"benchmark": "tiny"}
+    with sqlite3.connect(tmp_path / "run" / "results.db") as db:
+        db.execute("DROP TABLE meta")
+    db.close()
+    accesses: tuple[Callable[[], object], ...] = (
+        lambda: store.meta.get("header"),
+        lambda: store.meta.update(header=1),
+        lambda: store.meta.pop("header"),
+        lambda: list(store.meta),
+        lambda: len(store.meta),
+    )
+    for access in accesses:
+        with pytest.raises(UsageError, match=r"results\.db: the results cannot be read or written"):
+            access()
+
+
+def test_values_that_are_set_together_are_set_all_or_none(store: Store) -> None:
+    store.meta.set_all({"a": 1, "b": [2]})
+    assert dict(store.meta) == {"a": 1, "b": [2]}
+    with pytest.raises(TypeError):
+        store.meta.set_all({"a": 3, "b": object()})
+    assert dict(store.meta) == {"a": 1, "b": [2]}
+
+
 def documented_columns() -> dict[str, tuple[str, str]]:
     """Reads the table of docs/results-schema.md: column to (SQL type, when it is missing)."""
     page = (ROOT / "docs" / "results-schema.md").read_text(encoding="utf-8")
