@@ -383,6 +383,27 @@ def test_an_instance_list_is_decided_without_labels(finished: tuple[BenchmarkSpe
     assert len(asked(tools)) == INPUTS + 3
 
 
+def test_a_list_that_names_an_instance_twice_can_be_resumed_with_fewer_rows(
+    finished: tuple[BenchmarkSpec, Path], tmp_path: Path
+) -> None:
+    listed = finished[1] / "benchmark/instances.csv"
+    lines = listed.read_text().splitlines()
+    twice = listed.with_name("twice.csv")
+    twice.write_text("\n".join([lines[0], lines[2], lines[0], lines[2]]) + "\n")
+    reporter = Recorder()
+
+    def decide(rows: int, **options: object) -> RunSummary:
+        wishes = RunOptions(out=tmp_path / "listed", inputs=rows, **options)  # type: ignore[arg-type]
+        return run_instances(
+            twice, wishes, reporter, machine=CPU, tool_factory=lambda _plan, _folder: DummyTool(cautious)
+        )
+
+    assert sum(decide(4).summary["variants"]["base"]["sets"].values()) == 4
+    fewer = decide(1, resume=True)
+    assert sum(fewer.summary["variants"]["base"]["sets"].values()) == 1
+    assert sum(reporter.earlier["base"].values()) == 1
+
+
 def test_a_list_lowers_limits_and_never_raises_them(finished: tuple[BenchmarkSpec, Path], tmp_path: Path) -> None:
     reporter = Recorder()
     options = RunOptions(out=tmp_path / "listed", timeout_s=999.0)

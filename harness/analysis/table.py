@@ -75,7 +75,7 @@ def rows_from_store(results: Iterable[StoredResult]) -> list[ResultRow]:
     """Returns one row for each variant and input, ordered by variant and index.
 
     Where an input has results under several job keys (a run resumed with other limits), the one finished last holds;
-    pass `Store.rows(keys)` with the planned keys to choose otherwise.
+    pass `Store.rows(places)` with the planned places to choose otherwise.
     """
     latest: dict[tuple[str, int], StoredResult] = {}
     for result in results:

@@ -61,7 +61,7 @@ def write_results_csv(path: Path, category: str, jobs: Sequence[Job], rows: Iter
         jobs: all planned jobs.
         rows: results; those of other jobs are ignored.
     """
-    results = {(row.key, row.variant, row.index): row for row in rows}
+    results = {row.place: row for row in rows}
     found = [results.get((job.key, job.variant, job.index)) for job in jobs]
     write_results(path, [_csv_row(category, row) for row in found if row is not None])
 

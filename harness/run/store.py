@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from harness.formats.engine_protocol import decode_record
 from harness.run import schema
 from harness.run.access import readable_store
 from harness.run.meta import Meta
-from harness.run.stored import StoredResult, row_to_result
+from harness.run.stored import Place, StoredResult, row_to_result
 
 
 class Store:
@@ -114,17 +114,17 @@ class Store:
         with readable_store(self._path):
             return frozenset(key for (key,) in self._db.execute(schema.FINAL_KEYS))
 
-    def rows(self, keys: Collection[str] | None = None) -> list[StoredResult]:
+    def rows(self, places: Iterable[Place] | None = None) -> list[StoredResult]:
         """Returns the stored results, ordered by variant, index and key, without their heavy values.
 
         Args:
-            keys: only results of these jobs. A run resumed with other limits or another tool leaves results under
-                old keys in the store, so whoever aggregates a run passes the keys it planned. None: all.
+            places: only these rows. A run resumed with other limits, another tool or fewer inputs leaves rows of
+                before in the store, so whoever aggregates a run passes the places it planned. None: all.
         """
-        wanted = None if keys is None else frozenset(keys)
+        wanted = None if places is None else frozenset(places)
         with readable_store(self._path):
             found = [row_to_result(row) for row in self._db.execute(schema.ROWS)]
-        return found if wanted is None else [row for row in found if row.key in wanted]
+        return found if wanted is None else [row for row in found if row.place in wanted]
 
     def counterexample(self, key: str) -> Counterexample | None:
         """Returns the counterexample of a job as it was judged; None where there is none."""

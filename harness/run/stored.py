@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.domain import ResultSet, Stage, Verdict, WitnessCheck, WitnessVerdict
+from harness.domain import Job, ResultSet, Stage, Verdict, WitnessCheck, WitnessVerdict
 from harness.judging.conflicts import Claim
+
+Place = tuple[str, str, int]
+"""Key, variant and index: what identifies a row. A list may hold one key several times, as several rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,11 @@ class StoredResult:
     """ISO 8601, UTC."""
 
     @property
+    def place(self) -> Place:
+        """What tells the result from every other: its key, variant and index."""
+        return self.key, self.variant, self.index
+
+    @property
     def final(self) -> bool:
         """Whether a resumed run leaves the result as it is: every verdict but `error`."""
         return self.verdict is not Verdict.ERROR
@@ -66,6 +74,11 @@ class StoredResult:
     def claim(self) -> Claim:
         """What the result asserts of its network and property, for `harness.judging.conflicts`."""
         return Claim(self.network_sha256, self.property_sha256, self.tool, self.tool_verdict, self.witness)
+
+
+def job_place(job: Job) -> Place:
+    """Returns the place of a job's row."""
+    return job.key, job.variant, job.index
 
 
 ROW_COLUMNS = (

@@ -10,6 +10,7 @@ from harness.domain import InstanceResult, Job, ResultSet
 from harness.judging.judge import Judge
 from harness.run.scheduler import run_jobs
 from harness.run.store import Store
+from harness.run.stored import job_place
 from harness.tools import registry
 from harness.tools.contract import Tool
 from harness.workflow.finish import PlannedRun, finish, note_plan
@@ -50,8 +51,8 @@ class Ledger:
 
     def announce(self) -> None:
         """Tells the reporter of the final results that the folder has from earlier."""
-        keys = {job.key for job in self._jobs}
-        counts = Counter((row.variant, row.result_set) for row in self._store.rows(keys) if row.final)
+        rows = self._store.rows(map(job_place, self._jobs))
+        counts = Counter((row.variant, row.result_set) for row in rows if row.final)
         sets: dict[str, Mapping[ResultSet, int]] = {
             variant: {name: counts[variant, name] for name in ResultSet}
             for variant in dict.fromkeys(job.variant for job in self._jobs)

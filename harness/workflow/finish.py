@@ -14,9 +14,10 @@ from harness.domain import Job
 from harness.files import write_atomically
 from harness.judging.conflicts import find_conflicts
 from harness.report import write_report
-from harness.report.source import HEADER_META, KEYS_META, MANIFESTS_META, SUMMARY_FILE
+from harness.report.source import HEADER_META, JOBS_META, MANIFESTS_META, SUMMARY_FILE
 from harness.run.outputs import write_counterexamples, write_results_csv
 from harness.run.store import Store
+from harness.run.stored import Place, job_place
 from harness.workflow.options import RunPlan, RunSummary
 
 RESULTS_FILE = "results.csv"
@@ -39,26 +40,26 @@ class PlannedRun:
     jobs: Sequence[Job]
 
     @property
-    def keys(self) -> frozenset[str]:
-        """The keys of all planned jobs."""
-        return frozenset(job.key for job in self.jobs)
+    def places(self) -> list[Place]:
+        """The rows of all planned jobs, in their order."""
+        return [job_place(job) for job in self.jobs]
 
 
 def note_plan(run: PlannedRun, store: Store) -> None:
     """Records what is planned, before the first result, so that also a killed run can be read and resumed."""
     store.meta[MANIFESTS_META] = dict(run.manifests)
-    store.meta[KEYS_META] = sorted(run.keys)
+    store.meta[JOBS_META] = run.places
     store.meta[HEADER_META] = run.header.to_json()
 
 
 def finish(run: PlannedRun, store: Store, *, interrupted: bool) -> RunSummary:
     """Writes summary.json, results.csv, counterexamples/ and report.html from the results of the planned jobs.
 
-    Only those count: a folder that was resumed with other limits also has results under old keys. Conflicts are looked
-    for among all.
+    Only those count: a folder that was resumed with other limits or fewer inputs also has the rows of before. Conflicts
+    are looked for among all.
     """
     folder = run.plan.out
-    results = store.rows(run.keys)
+    results = store.rows(run.places)
     header = replace(run.header, finished_at="" if interrupted else now())
     conflicts = [asdict(conflict) for conflict in find_conflicts(row.claim for row in store.rows())]
     summary = build_summary(rows_from_store(results), header, run.manifests, conflicts)

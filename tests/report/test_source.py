@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from harness.analysis.summary import RunHeader, build_summary
+from harness.analysis.summary import RunHeader
 from harness.cli.report import report
 from harness.cli.show import show
 from harness.domain import EngineRecord, Instance, InstanceResult, Job, Limits, Stage, UsageError, Verdict
 from harness.report import write_report
-from harness.report.source import HEADER_META, KEYS_META, MANIFESTS_META, load_run
+from harness.report.source import HEADER_META, JOBS_META, MANIFESTS_META, load_run
 from harness.run.store import Store
+from harness.run.stored import job_place
 
 HEADER = RunHeader(
     benchmark="tiny",
@@ -60,12 +61,6 @@ def make_run(folder: Path, results: Iterable[InstanceResult], meta: dict[str, An
     return folder
 
 
-def finish(folder: Path, header: RunHeader = HEADER) -> dict[str, Any]:
-    summary = build_summary(load_run(folder).rows, header, {})
-    (folder / "summary.json").write_text(json.dumps(summary))
-    return summary
-
-
 def test_rows_carry_what_the_store_has(tmp_path: Path) -> None:
     rows = load_run(make_run(tmp_path, RESULTS)).rows
     assert [(row.variant, row.index) for row in rows] == [
@@ -95,20 +90,20 @@ def test_the_manifests_of_a_killed_run_count(tmp_path: Path) -> None:
     assert load_run(tmp_path).summary["variants"]["baseline"]["SA"] == 78.1
 
 
-def test_a_finished_run_is_read_from_its_summary(tmp_path: Path) -> None:
-    make_run(tmp_path, RESULTS)
-    finish(tmp_path, replace(HEADER, finished_at="2000-01-01T00:00:09Z"))
-    summary = load_run(tmp_path).summary
-    assert summary["finished_at"] == "2000-01-01T00:00:09Z"
+def test_a_finished_run_says_when_it_ended(tmp_path: Path) -> None:
+    make_run(tmp_path, RESULTS, {HEADER_META: replace(HEADER, finished_at="2000-01-01T00:00:09Z").to_json()})
+    assert load_run(tmp_path).summary["finished_at"] == "2000-01-01T00:00:09Z"
     assert "This run is not finished" not in write_report(tmp_path).read_text()
 
 
-def test_a_summary_older_than_the_results_is_not_believed(tmp_path: Path) -> None:
-    make_run(tmp_path, RESULTS[:3])
-    finish(tmp_path)
-    with Store.open(tmp_path / "results.db") as store:
-        store.add(RESULTS[3], tool="dummy")
-    assert load_run(tmp_path).summary["variants"]["grafted"]["sets"]["VS"] == 2
+def test_a_summary_that_was_left_behind_is_not_believed(tmp_path: Path) -> None:
+    """The counts of its sets are those of the results, its limit and its figures are not."""
+    make_run(tmp_path, RESULTS)
+    stale = load_run(tmp_path).summary | {"timeout_s": 99.0}
+    (tmp_path / "summary.json").write_text(json.dumps(stale))
+    assert load_run(tmp_path).summary["timeout_s"] == 5.0
+    (tmp_path / "summary.json").write_text("{")
+    assert load_run(tmp_path).summary["timeout_s"] == 5.0
 
 
 def test_only_planned_jobs_count_and_else_the_last_result(tmp_path: Path) -> None:
@@ -116,26 +111,17 @@ def test_only_planned_jobs_count_and_else_the_last_result(tmp_path: Path) -> Non
     make_run(tmp_path, [*RESULTS, other])
     assert load_run(tmp_path).rows[1].verdict is Verdict.UNSAT
     with Store.open(tmp_path / "results.db") as store:
-        store.meta[KEYS_META] = [one.job.key for one in RESULTS]
+        store.meta[JOBS_META] = [job_place(one.job) for one in RESULTS]
     assert load_run(tmp_path).rows[1].verdict is Verdict.TIMEOUT
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", "cannot be read"),
-        ("[]", "schema None"),
-        ('{"schema": 99}', "schema 99, this program reads schema 1"),
-    ],
-)
-def test_a_summary_of_another_form_is_one_clear_line(tmp_path: Path, content: str, message: str) -> None:
-    make_run(tmp_path, RESULTS)
-    (tmp_path / "summary.json").write_text(content)
-    (tmp_path / "report.html").write_text("earlier")
-    with pytest.raises(UsageError, match=message) as caught:
-        write_report(tmp_path)
-    assert "\n" not in str(caught.value)
-    assert (tmp_path / "report.html").read_text() == "earlier"
+def test_one_key_of_several_rows_counts_only_where_it_is_planned(tmp_path: Path) -> None:
+    """A list may name one network and property twice; resumed with fewer rows, the rest of its rows do not count."""
+    rows = [result("baseline", index, Verdict.UNSAT, Stage.BAB, key="same") for index in range(4)]
+    make_run(tmp_path, rows)
+    with Store.open(tmp_path / "results.db") as store:
+        store.meta[JOBS_META] = [job_place(one.job) for one in rows[:2]]
+    assert load_run(tmp_path).summary["variants"]["baseline"]["sets"]["VS"] == 2
 
 
 def test_a_folder_without_a_run_is_one_clear_line(tmp_path: Path) -> None:
@@ -143,9 +129,9 @@ def test_a_folder_without_a_run_is_one_clear_line(tmp_path: Path) -> None:
         load_run(tmp_path)
 
 
-def test_results_without_header_or_summary_say_what_to_do(tmp_path: Path) -> None:
+def test_results_without_header_say_what_to_do(tmp_path: Path) -> None:
     make_run(tmp_path, RESULTS, {})
-    with pytest.raises(UsageError, match=r"has no summary\.json; finish the run"):
+    with pytest.raises(UsageError, match="header is missing; finish the run"):
         load_run(tmp_path)
 
 
@@ -167,7 +153,7 @@ def test_show_prints_uncut_figures_beside_the_published_ones(tmp_path: Path) -> 
 
 def test_show_json_is_the_summary(tmp_path: Path) -> None:
     make_run(tmp_path, RESULTS)
-    summary = finish(tmp_path)
+    summary = load_run(tmp_path).summary
     assert json.loads(CliRunner().invoke(show, [str(tmp_path), "--json"]).output) == summary
 
 
