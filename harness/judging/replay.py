@@ -4,6 +4,7 @@ Those rules, as the competition's own checker applies them since 30 June 2026: t
 and run on the CPU provider; what the tool says of the outputs is ignored. Bounds are cast to the input's type and then
 compared, because the competition compares float32 values with Python numbers under numpy 2, which casts the number.
 Inputs may leave their bounds by 1e-4 for a lesser verdict; outputs have no tolerance; strict inequalities are strict.
+Beyond those rules, a point with an infinite value or one that is not a number is `unsupported` where it would count.
 """
 
 from __future__ import annotations
@@ -85,7 +86,11 @@ def replay_with_outputs(
         y = run_flat(session, x)
     except Exception as error:  # noqa: BLE001 - ONNX Runtime has no common error class; whatever it says is the result
         return _no(WitnessVerdict.UNSUPPORTED, f"ONNX Runtime cannot run it: {str(error).splitlines()[0]}")
-    return Replay(_check(prop, x, y), Counterexample(x, y))
+    check = _check(prop, x, y)
+    if check.counts and not (np.isfinite(x).all() and np.isfinite(y).all()):
+        # An overflow says nothing of the function that the property is about, and no witness file can hold it.
+        check = WitnessCheck(WitnessVerdict.UNSUPPORTED, "an input or a replayed output is infinite or not a number")
+    return Replay(check, Counterexample(x, y))
 
 
 def _no(verdict: WitnessVerdict, message: str) -> Replay:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +12,8 @@ from harness.formats.counterexample import format_counterexample
 from harness.formats.results_csv import ResultRow, write_results
 from harness.run.store import Store
 from harness.run.stored import StoredResult
+
+logger = logging.getLogger(__name__)
 
 
 def counterexample_name(network_name: str, property_name: str) -> str:
@@ -39,13 +42,18 @@ def write_counterexample(folder: Path, network_name: str, property_name: str, co
 def write_counterexamples(store: Store, rows: Iterable[StoredResult], folder: Path) -> list[Path]:
     """Writes the counterexample of every row that is judged sat; returns the files in the rows' order.
 
-    Each was replayed as `correct`, and its outputs are those of ONNX Runtime.
+    Each was replayed as `correct`, and its outputs are those of ONNX Runtime. One that the format cannot hold is left
+    out with a warning: the row keeps it.
     """
     written = []
     for row in rows:
         counterexample = store.counterexample(row.key) if row.verdict is Verdict.SAT else None
-        if counterexample is not None:
+        if counterexample is None:
+            continue
+        try:
             written.append(write_counterexample(folder, row.network_name, row.property_name, counterexample))
+        except ValueError as error:
+            logger.warning("the counterexample of %s %d is not written: %s", row.variant, row.index, error)
     return written
 
 

@@ -135,15 +135,29 @@ def test_the_empty_forms_of_a_property() -> None:
     assert replay(IDENTITY, Property((), 2, 2), any_point).verdict is NOT_VIOLATED
 
 
-def test_outputs_that_are_infinite_are_compared_where_they_are_named() -> None:
+def test_outputs_that_are_infinite_prove_nothing() -> None:
     network = linear(np.eye(2) * 1e30)
     prop = region([0, -1], -1.0, low=0, high=1e30)  # y_1 >= 1: y_0 has no part in it
-    x = point(1e30, 0.5)
-    check, run = replay_with_outputs(network, prop, x)
+    check, run = replay_with_outputs(network, prop, point(1e30, 0.5))
     assert run is not None
     assert run.y is not None
     assert np.isinf(run.y[0])
-    assert check.verdict is CORRECT
+    assert check.verdict is WitnessVerdict.UNSUPPORTED
+    assert replay(network, prop, point(1e3, 0.5)).verdict is CORRECT
+    assert replay(network, prop, point(1e30, 0.0)).verdict is NOT_VIOLATED
+
+
+def test_an_output_that_is_not_a_number_satisfies_nothing_and_spoils_the_rest() -> None:
+    network = linear([[1e30, -1e30], [0, 1]])
+    x = point(1e30, 1e30)
+    assert replay(network, region([1, 0], 0, high=1e30), x).verdict is NOT_VIOLATED
+    assert replay(network, region([0, -1], 0, high=1e30), x).verdict is WitnessVerdict.UNSUPPORTED
+
+
+def test_an_infinite_input_of_an_unbounded_box_proves_nothing() -> None:
+    whatever = region(np.zeros((0, 2)), [], low=-np.inf, high=np.inf)
+    assert replay(IDENTITY, whatever, point(7.0, 2.0)).verdict is CORRECT
+    assert replay(IDENTITY, whatever, point(np.inf, 2.0)).verdict is WitnessVerdict.UNSUPPORTED
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,17 @@ def test_only_what_is_judged_sat_has_a_file(
     assert list((tmp_path / "ce").iterdir()) == written
 
 
+def test_one_that_the_format_cannot_hold_does_not_stop_the_others(
+    store: Store, tmp_path: Path, make_job: MakeJob, make_result: MakeResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    infinite = Counterexample(WITNESS.x, np.array([np.inf, 0, 0], np.float32))
+    for key, counterexample in (("a", infinite), ("b", WITNESS)):
+        store.add(make_result(make_job(key), verdict=Verdict.SAT, counterexample=counterexample), tool="t")
+    written = write_counterexamples(store, store.rows(), tmp_path / "ce")
+    assert [path.name for path in written] == ["baseline_b.counterexample"]
+    assert "not finite" in caplog.text
+
+
 def test_the_table_has_a_row_a_planned_job_in_the_planned_order(
     store: Store, tmp_path: Path, make_job: MakeJob, make_result: MakeResult
 ) -> None:
