@@ -27,6 +27,7 @@ from harness.domain import (
 )
 from harness.formats.instances import read_instances
 from harness.formats.vnnlib import read_property
+from harness.report.source import load_run
 from harness.run.lock import run_lock
 from harness.run.store import Store
 from harness.tools.contract import Tool
@@ -194,6 +195,52 @@ def test_an_interruption_in_the_clean_check_is_resumable(spec: BenchmarkSpec, tm
     assert first.interrupted
     second = run(spec, tmp_path / "out", resume=True)
     assert (second.interrupted, second.missing) == (False, 0)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+def test_a_run_killed_while_it_writes_the_properties_keeps_its_options(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    class Killer(Recorder):
+        def step(self, text: str) -> None:
+            raise Killed(text)
+
+    with pytest.raises(Killed):
+        run(spec, tmp_path / "out", reporter=Killer(), inputs=3, timeout_s=7.5, variants=("other",), seed=9)
+    assert load_run(tmp_path / "out").summary["variants"]["other"]["missing"] == 3
+    again = Recorder()
+    run(spec, tmp_path / "out", reporter=again, resume=True)
+    (plan,) = again.plans
+    assert (plan.inputs, plan.limits.timeout_s, plan.variants, plan.seed) == (3, 7.5, ("other",), 9)
+
+
+def test_a_resume_with_other_options_that_is_killed_leaves_the_run_readable(
+    finished: tuple[BenchmarkSpec, Path],
+) -> None:
+    class Killer(Recorder):
+        def step(self, text: str) -> None:
+            raise Killed(text)
+
+    spec, out = finished
+    before = load_run(out)
+    with pytest.raises(Killed):
+        run(spec, out, reporter=Killer(), inputs=3, variants=("other",), resume=True)
+    assert load_run(out) == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("tables", [False, True])
+def test_a_store_in_which_nothing_was_begun_is_in_nobodys_way(
+    spec: BenchmarkSpec, tmp_path: Path, tables: bool, resume: bool
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    if tables:
+        Store.open(out / "results.db", create=True).close()
+    else:
+        (out / "results.db").touch()
+    assert run(spec, out, inputs=2, resume=resume).missing == 0
 
 
 def test_a_finished_run_asks_nothing_on_resume(finished: tuple[BenchmarkSpec, Path]) -> None:

@@ -62,6 +62,27 @@ class Store:
                 raise
         return cls(path, connection)
 
+    @classmethod
+    def is_begun(cls, path: Path) -> bool:
+        """Returns whether a run has left anything in the file `path`: a header or a result.
+
+        False where there is no file, and where a run was ended before it wrote either.
+
+        Raises:
+            UsageError: as `open`.
+        """
+        with readable_store(path):
+            if not path.exists():
+                return False
+            connection = sqlite3.connect(path, timeout=30.0)
+            try:
+                if not _tables(connection):
+                    return False
+            finally:
+                connection.close()
+        with cls.open(path) as store:
+            return bool(len(store.meta) or store.rows())
+
     def close(self) -> None:
         """Closes the file; results stay."""
         self._db.close()
@@ -154,9 +175,13 @@ class Store:
         )
 
 
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
 def _prepare(path: Path, connection: sqlite3.Connection, create: bool) -> None:
     """Checks the schema of an existing store, or makes it in one transaction."""
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    tables = _tables(connection)
     if not tables and create:
         # Write-ahead logging lets `show` and `report` read while the run writes. With synchronous=NORMAL a killed
         # process loses nothing; a power cut may lose the last results, never the file.

@@ -24,7 +24,7 @@ from harness.run.store import Store
 from harness.tools.contract import Tool
 from harness.workflow.device import Machine, this_machine
 from harness.workflow.execute import Ledger, ToolFactory, execute, make_tool
-from harness.workflow.finish import PlannedRun, now
+from harness.workflow.finish import PlannedRun, note_start, now
 from harness.workflow.folder import earlier_header, float_images, open_run, write_benchmark
 from harness.workflow.options import Reporter, RunOptions, RunPlan, RunSummary
 from harness.workflow.plan import CheckedNetwork, check_networks, plan_benchmark, resumed_options
@@ -78,15 +78,17 @@ def run_benchmark(
     _check_images(spec, images)
     inputs = _Inputs(spec, plan, check_networks(spec, plan.variants), images)
     tool = tool_factory(plan, folder)
+    header = _header(inputs, tool, earlier)
     with open_run(folder, resume=options.resume) as store:
+        note_start(header, store)
         reporter.planned(plan)
-        return _run(inputs, store, tool, reporter, earlier)
+        return _run(inputs, store, tool, reporter, header)
 
 
-def _run(inputs: _Inputs, store: Store, tool: Tool, reporter: Reporter, earlier: RunHeader | None) -> RunSummary:
+def _run(inputs: _Inputs, store: Store, tool: Tool, reporter: Reporter, header: RunHeader) -> RunSummary:
     reporter.step("writing the properties")
     manifests = {network.variant: network.manifest for network in inputs.networks if network.manifest is not None}
-    run = PlannedRun(inputs.plan, _header(inputs, tool, earlier), manifests, _plan_jobs(inputs, tool))
+    run = PlannedRun(inputs.plan, header, manifests, _plan_jobs(inputs, tool))
 
     def clean_checks(ledger: Ledger, judge: Judge) -> None:
         for network in inputs.networks:

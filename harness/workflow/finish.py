@@ -45,11 +45,19 @@ class PlannedRun:
         return [job_place(job) for job in self.jobs]
 
 
+def note_start(header: RunHeader, store: Store) -> None:
+    """Records what a new run was asked for before anything else is made, so that no kill can lose it.
+
+    The header of an earlier run stays until `note_plan`: it belongs to the jobs that were planned with it.
+    """
+    if HEADER_META not in store.meta:
+        store.meta.set_all({HEADER_META: header.to_json(), JOBS_META: []})
+
+
 def note_plan(run: PlannedRun, store: Store) -> None:
     """Records what is planned, before the first result, so that also a killed run can be read and resumed."""
-    store.meta[MANIFESTS_META] = dict(run.manifests)
-    store.meta[JOBS_META] = run.places
-    store.meta[HEADER_META] = run.header.to_json()
+    planned = {MANIFESTS_META: dict(run.manifests), JOBS_META: run.places, HEADER_META: run.header.to_json()}
+    store.meta.set_all(planned)
 
 
 def finish(run: PlannedRun, store: Store, *, interrupted: bool) -> RunSummary:

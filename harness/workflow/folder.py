@@ -39,7 +39,7 @@ def earlier_header(folder: Path, *, resume: bool) -> RunHeader | None:
     with usable_folder(folder):
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder}: is a file, not a folder; choose another --out")
-        if not path.exists():
+        if not Store.is_begun(path):
             return None
     if not resume:
         # The lock first: a run that is still working in the folder is the better reason to name.
@@ -65,7 +65,7 @@ def open_run(folder: Path, *, resume: bool) -> Iterator[Store]:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"{folder}: cannot be written; choose another --out, or change its permissions")
     with run_lock(folder):
-        if not resume and (folder / STORE_FILE).exists():
+        if not resume and Store.is_begun(folder / STORE_FILE):
             raise UsageError(f"{folder}: has results already; continue them with --resume, or choose another --out")
         with Store.open(folder / STORE_FILE, create=True) as store, usable_folder(folder):
             yield store

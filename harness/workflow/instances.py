@@ -15,7 +15,7 @@ from harness.run.identity import JobPlanner
 from harness.tools.contract import Tool
 from harness.workflow.device import Machine, choose_device, this_machine
 from harness.workflow.execute import ToolFactory, execute, make_tool
-from harness.workflow.finish import PlannedRun, now
+from harness.workflow.finish import PlannedRun, note_start, now
 from harness.workflow.folder import BENCHMARK_FOLDER, earlier_header, open_run
 from harness.workflow.options import Reporter, RunOptions, RunPlan, RunSummary
 from harness.workflow.plan import DEFAULT_TOOL, make_limits, resumed_options, spelt_out
@@ -76,6 +76,7 @@ def run_instances(
     header = _header(plan, jobs, tool, earlier)
     manifests: Mapping[str, Mapping[str, object]] = {}
     with open_run(options.out, resume=options.resume) as store:
+        note_start(header, store)
         reporter.planned(plan)
         return execute(PlannedRun(plan, header, manifests, jobs), store, tool, reporter)
 

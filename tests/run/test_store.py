@@ -245,8 +245,23 @@ def test_a_run_killed_before_the_tables_were_made_can_start_again(tmp_path: Path
     path.touch()
     with pytest.raises(UsageError, match="not a results store"):
         Store.open(path)
+    assert not Store.is_begun(path)
     with Store.open(path, create=True) as store:
         assert store.rows() == []
+    assert not Store.is_begun(path)
+
+
+def test_a_run_is_begun_with_its_header_or_its_first_result(tmp_path: Path, make_result: MakeResult) -> None:
+    assert not Store.is_begun(tmp_path / "none.db")
+    with Store.open(tmp_path / "a.db", create=True) as store:
+        store.meta["header"] = {}
+    with Store.open(tmp_path / "b.db", create=True) as store:
+        store.add(make_result(), tool="t")
+    assert Store.is_begun(tmp_path / "a.db")
+    assert Store.is_begun(tmp_path / "b.db")
+    foreign(tmp_path / "c.db")
+    with pytest.raises(UsageError, match="not a results store"):
+        Store.is_begun(tmp_path / "c.db")
 
 
 def foreign(path: Path) -> None:
