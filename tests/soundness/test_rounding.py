@@ -1,4 +1,4 @@
-"""Real arithmetic, exactly: an affine network's minimum as a fraction, and right-hand sides within a few units of it."""
+"""Real arithmetic: an affine network's minimum as a fraction, and right-hand sides within a few units of it."""
 
 from __future__ import annotations
 
