@@ -9,4 +9,7 @@ set -euo pipefail
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/scripts/environment.sh"
 prepare_environment run
 case ${1-} in '' | -*) set -- cifar10_cnnb "$@" ;; esac
+# What the printed commands begin with: lgbench itself is not on the caller's PATH.
+LGBENCH_MAIN_JOB=$(printf '%q' "$0")
+export LGBENCH_MAIN_JOB
 exec "$venv/bin/lgbench" bench "$@"

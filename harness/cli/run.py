@@ -26,7 +26,7 @@ def run(bench: str | None, instances: Path | None, as_json: bool, **given: Any) 
     limits, --inputs takes its first rows, and --out is needed.
     """
     if bench is not None and instances is None:
-        return run_spec("run", bench, None, as_json=as_json, given=given)
+        return run_spec("lgbench run", bench, None, as_json=as_json, given=given)
     if instances is None or bench is not None:
         raise click.UsageError("name a benchmark or --instances CSV, one of the two")
     options = take_options(shlex.join(["lgbench", "run", "--instances", str(instances)]), **given)

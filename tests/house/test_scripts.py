@@ -26,6 +26,7 @@ case "$*" in
     if [[ "${FAKE_BREAK:-}" && "$*" == *"${FAKE_BREAK}"* ]]; then exit 1; fi
     if [[ "$*" == *"-e "* ]]; then
       printf '#!/bin/sh\\necho "$OMP_WAIT_POLICY $GOMP_SPINCOUNT lgbench $*"\\n' > "$(dirname "$0")/lgbench"
+      printf 'echo "$LGBENCH_MAIN_JOB" > "$FAKE_LOG.main_job"\\n' >> "$(dirname "$0")/lgbench"
       chmod +x "$(dirname "$0")/lgbench"
     fi ;;
   *) echo "unexpected: $*" >&2; exit 99 ;;
@@ -195,19 +196,20 @@ def test_works_through_a_link(checkout: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "command"),
     [
-        ([], "bench cifar10_cnnb"),
-        (["--inputs", "3"], "bench cifar10_cnnb --inputs 3"),
-        (["mnist_x", "--inputs", "3"], "bench mnist_x --inputs 3"),
-        (["lgbench", "doctor"], "doctor"),
+        ([], "docker run ... lg-bench: bench cifar10_cnnb"),
+        (["--inputs", "3"], "docker run ... lg-bench: bench cifar10_cnnb --inputs 3"),
+        (["mnist_x", "--inputs", "3"], "docker run ... lg-bench: bench mnist_x --inputs 3"),
+        (["lgbench", "doctor"], ": doctor"),
     ],
 )
 def test_the_image_runs_the_main_job_or_what_is_named(tmp_path: Path, arguments: list[str], command: str) -> None:
     fake = tmp_path / "lgbench"
-    fake.write_text('#!/bin/sh\necho "$*"\n')
+    fake.write_text('#!/bin/sh\necho "$LGBENCH_MAIN_JOB: $*"\n')
     fake.chmod(0o755)
     done = subprocess.run(
         ["sh", str(ROOT / "scripts/docker-entrypoint.sh"), *arguments],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=False,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout == f"{command}\n"
 
@@ -218,3 +220,9 @@ def test_pins_are_exact_and_leave_the_build_of_torch_open() -> None:
     assert not [line for line in pins if "+" in line]
     assert "torch==2.13.0" in pins
     assert pins == sorted(pins, key=str.lower)
+
+
+def test_the_command_is_told_how_its_user_called_it(checkout: Path) -> None:
+    assert start(checkout, "tiny").returncode == 0
+    told = (checkout.parent / "pip.log.main_job").read_text()
+    assert told == str(checkout / "run_benchmark.sh").replace(" ", "\\ ") + "\n"
