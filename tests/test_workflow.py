@@ -430,6 +430,22 @@ def test_an_instance_list_is_decided_without_labels(finished: tuple[BenchmarkSpe
     assert len(asked(tools)) == INPUTS + 3
 
 
+def test_a_resumed_list_keeps_what_was_chosen_from_it(finished: tuple[BenchmarkSpec, Path], tmp_path: Path) -> None:
+    listed, first, second, third = finished[1] / "benchmark/instances.csv", Recorder(), Recorder(), Recorder()
+
+    def decide(reporter: Recorder, **options: object) -> RunSummary:
+        wishes = RunOptions(out=tmp_path / "listed", **options)  # type: ignore[arg-type]
+        return run_instances(listed, wishes, reporter, machine=CPU, tool_factory=lambda _p, _f: DummyTool(cautious))
+
+    decide(first, inputs=INPUTS + 3, timeout_s=4.0, variants=("other",))
+    done = decide(second, resume=True)
+    assert second.plans == first.plans
+    assert (second.results, done.missing) == ([], 0)
+    decide(third, resume=True, timeout_s=3.0)
+    assert {(one.job.variant, one.job.limits.timeout_s) for one in third.results} == {("other", 3.0)}
+    assert len(third.results) == 3
+
+
 def test_a_list_that_names_an_instance_twice_can_be_resumed_with_fewer_rows(
     finished: tuple[BenchmarkSpec, Path], tmp_path: Path
 ) -> None:

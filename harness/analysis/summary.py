@@ -39,6 +39,8 @@ class RunHeader:
     """The network that transitions start from; None: the run compares nothing."""
     inputs_of: Mapping[str, int] = field(default_factory=dict)
     """Variant to its planned inputs where they are not `inputs`: a plain list may name one network more often."""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """Of a plain list: the options that chose from it, for a resume; None where all was taken as listed."""
     labelled: bool = True
     """Whether test labels are known, so that misclassified inputs were sorted out; else there is no SA and no RA."""
     title: str = ""
@@ -79,6 +81,7 @@ class RunHeader:
         return values | {
             "variants": list(self.variants),
             "inputs_of": dict(self.inputs_of),
+            "asked": dict(self.asked),
             "titles": dict(self.titles),
             "published": [dict(figures) for figures in self.published],
             "provenance": dict(self.provenance),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from harness.analysis.summary import RunHeader
 from harness.config import REPOSITORY
@@ -23,6 +24,9 @@ from harness.workflow.provenance import provenance
 
 _PARTS = ("1.0", "2.0", BENCHMARK_FOLDER)
 """Folders of VNN-COMP's layout since 2026, and of our run folder, that do not name the benchmark."""
+
+_WISHES = ("inputs", "timeout_s", "variants")
+"""Options that choose from a list, or lower its limits; a header does not tell them otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +62,7 @@ def run_instances(
     name = _benchmark_name(path)
     if earlier is not None and (earlier.benchmark, earlier.labelled) != (name, False):
         raise UsageError(f"{options.out}: holds a run of {earlier.benchmark}, not of {path}; choose another --out")
-    # Which rows and limits were asked for cannot be told from a header that counts by network, so they are asked again.
-    wishes = replace(
-        resumed_options(options, earlier),
-        inputs=options.inputs,
-        timeout_s=options.timeout_s,
-        variants=options.variants,
-    )
+    wishes = _resumed_wishes(options, earlier)
     rows = _select(read_instances(path), wishes)
     plan = _plan(name, options.out, wishes, rows, machine or this_machine())
     tool = tool_factory(plan, options.out)
@@ -73,12 +71,25 @@ def run_instances(
         planner.plan(row.instance, row.variant, row.index, make_limits(row.instance.timeout_s, plan.limits.max_domains))
         for row in rows
     ]
-    header = _header(plan, jobs, tool, earlier)
+    header = replace(_header(plan, jobs, tool, earlier), asked={name: getattr(wishes, name) for name in _WISHES})
     manifests: Mapping[str, Mapping[str, object]] = {}
     with open_run(options.out, resume=options.resume) as store:
         note_start(header, store)
         reporter.planned(plan)
         return execute(PlannedRun(plan, header, manifests, jobs), store, tool, reporter)
+
+
+def _resumed_wishes(options: RunOptions, earlier: RunHeader | None) -> RunOptions:
+    """Returns the options with what was left open as the earlier run was asked for it.
+
+    Its variants, limit and number of inputs are no wishes: a list has limits of its own, and counts by network.
+    """
+    wishes = dict(earlier.asked) if earlier is not None else {}
+    if wishes.get("variants") is not None:
+        wishes["variants"] = tuple(wishes["variants"])
+    given = {name: value for name in _WISHES if (value := getattr(options, name)) is not None}
+    asked: dict[str, Any] = dict.fromkeys(_WISHES) | wishes | given
+    return replace(resumed_options(options, earlier), **asked)
 
 
 def _benchmark_name(path: Path) -> str:
@@ -125,7 +136,7 @@ def _plan(name: str, out: Path, options: RunOptions, rows: Sequence[_Row], machi
     sizes = Counter(row.variant for row in rows)
     longest = max(row.instance.timeout_s for row in rows)
     device = choose_device(options.device or "auto", machine)
-    seed = options.seed or 0
+    seed, tool = options.seed or 0, options.tool or DEFAULT_TOOL
     return RunPlan(
         benchmark=name,
         title=name,
@@ -135,10 +146,10 @@ def _plan(name: str, out: Path, options: RunOptions, rows: Sequence[_Row], machi
         inputs=max(sizes.values()),
         limits=make_limits(longest, options.max_domains),
         device=device,
-        tool=options.tool or DEFAULT_TOOL,
+        tool=tool,
         seed=seed,
         instances=len(rows),
-        command=spelt_out(replace(options, out=out, device=device.name, seed=seed)),
+        command=spelt_out(replace(options, out=out, device=device.name, tool=tool, seed=seed)),
     )
 
 
