@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +13,10 @@ from harness.formats.counterexample import format_counterexample
 from harness.formats.results_csv import ResultRow, write_results
 from harness.run.store import Store
 from harness.run.stored import StoredResult
+
+SUFFIX = ".counterexample"
+KEY_DIGITS = 12
+"""Hex digits of a key that tell two files of one name apart."""
 
 logger = logging.getLogger(__name__)
 
@@ -23,16 +28,16 @@ def counterexample_name(network_name: str, property_name: str) -> str:
         network_name: column 1 of instances.csv.
         property_name: column 2 of instances.csv.
     """
-    return f"{_stem(network_name, '.onnx')}_{_stem(property_name, '.vnnlib')}.counterexample"
+    return f"{_stem(network_name, '.onnx')}_{_stem(property_name, '.vnnlib')}{SUFFIX}"
 
 
-def write_counterexample(folder: Path, network_name: str, property_name: str, counterexample: Counterexample) -> Path:
+def write_counterexample(folder: Path, name: str, counterexample: Counterexample) -> Path:
     """Writes one counterexample as VNN-COMP text, atomically; a file that says the same already stays untouched.
 
     Returns:
         The file's path.
     """
-    path = folder / counterexample_name(network_name, property_name)
+    path = folder / name
     text = format_counterexample(counterexample)
     if not (path.is_file() and path.read_text(encoding="ascii", errors="replace") == text):
         write_atomically(path, text)
@@ -40,21 +45,31 @@ def write_counterexample(folder: Path, network_name: str, property_name: str, co
 
 
 def write_counterexamples(store: Store, rows: Iterable[StoredResult], folder: Path) -> list[Path]:
-    """Writes the counterexample of every row that is judged sat; returns the files in the rows' order.
+    """Leaves in `folder` the counterexample of every row that is judged sat, and no other; returns the files in order.
 
     Each was replayed as `correct`, and its outputs are those of ONNX Runtime. One that the format cannot hold is left
-    out with a warning: the row keeps it.
+    out with a warning: the row keeps it. Names are those of `counterexample_name`; where several networks or
+    properties of the rows share one, the first digits of the row's key tell their files apart.
     """
+    rows = list(rows)
+    owners = Counter(_name(row) for row in {(row.network_name, row.property_name): row for row in rows}.values())
     written = []
     for row in rows:
         counterexample = store.counterexample(row.key) if row.verdict is Verdict.SAT else None
         if counterexample is None:
             continue
+        name = _name(row) if owners[_name(row)] == 1 else _name(row, f"-{row.key[:KEY_DIGITS]}")
         try:
-            written.append(write_counterexample(folder, row.network_name, row.property_name, counterexample))
+            written.append(write_counterexample(folder, name, counterexample))
         except ValueError as error:
             logger.warning("the counterexample of %s %d is not written: %s", row.variant, row.index, error)
+    for stale in set(folder.glob(f"*{SUFFIX}")).difference(written):
+        stale.unlink()
     return written
+
+
+def _name(row: StoredResult, mark: str = "") -> str:
+    return counterexample_name(row.network_name, row.property_name).removesuffix(SUFFIX) + mark + SUFFIX
 
 
 def write_results_csv(path: Path, category: str, jobs: Sequence[Job], rows: Iterable[StoredResult]) -> None:

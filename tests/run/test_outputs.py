@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def test_dots_in_names_stay() -> None:
 
 
 def test_a_counterexample_reads_back_bit_equal(tmp_path: Path) -> None:
-    path = write_counterexample(tmp_path / "counterexamples", "onnx/n.onnx", "vnnlib/p.vnnlib", WITNESS)
+    path = write_counterexample(tmp_path / "counterexamples", "n_p.counterexample", WITNESS)
     assert path == tmp_path / "counterexamples" / "n_p.counterexample"
     found = parse_counterexample(path.read_text(), 2, 3)
     assert found.y is not None
@@ -48,12 +49,12 @@ def test_a_counterexample_reads_back_bit_equal(tmp_path: Path) -> None:
 
 
 def test_a_file_that_says_the_same_is_not_written_again_and_another_is_replaced(tmp_path: Path) -> None:
-    path = write_counterexample(tmp_path, "n.onnx", "p.vnnlib", WITNESS)
+    path = write_counterexample(tmp_path, "n_p.counterexample", WITNESS)
     before = path.stat().st_ino
-    write_counterexample(tmp_path, "n.onnx", "p.vnnlib", WITNESS)
+    write_counterexample(tmp_path, "n_p.counterexample", WITNESS)
     assert path.stat().st_ino == before
     path.write_text("((X_0 0.3)")
-    write_counterexample(tmp_path, "n.onnx", "p.vnnlib", WITNESS)
+    write_counterexample(tmp_path, "n_p.counterexample", WITNESS)
     parse_counterexample(path.read_text(), 2, 3)
 
 
@@ -66,6 +67,35 @@ def test_only_what_is_judged_sat_has_a_file(
     written = write_counterexamples(store, store.rows(), tmp_path / "ce")
     assert [path.name for path in written] == ["baseline_yes.counterexample"]
     assert list((tmp_path / "ce").iterdir()) == written
+
+
+def test_what_an_earlier_run_left_goes(
+    store: Store, tmp_path: Path, make_job: MakeJob, make_result: MakeResult
+) -> None:
+    for key in ("a", "b"):
+        store.add(make_result(make_job(key), verdict=Verdict.SAT, counterexample=WITNESS), tool="t")
+    write_counterexamples(store, store.rows(), tmp_path / "ce")
+    (tmp_path / "ce" / "notes.txt").write_text("somebody else's")
+    write_counterexamples(store, store.rows()[:1], tmp_path / "ce")
+    assert sorted(path.name for path in (tmp_path / "ce").iterdir()) == ["baseline_a.counterexample", "notes.txt"]
+
+
+def test_networks_of_one_stem_have_files_of_their_own(
+    store: Store, tmp_path: Path, make_job: MakeJob, make_result: MakeResult
+) -> None:
+    """`x/n.onnx` and `y/n.onnx` in one list; of a third network nothing else has the name."""
+    other = Counterexample(WITNESS.x[::-1].copy(), WITNESS.y)
+    for variant, key, counterexample in (("x/n", "p", WITNESS), ("y/n", "q", other), ("z", "p", WITNESS)):
+        job = make_job(key, variant=variant)
+        job = replace(job, key=f"{variant[0]}{'0' * 20}", instance=replace(job.instance, property_name="p.vnnlib"))
+        store.add(make_result(job, verdict=Verdict.SAT, counterexample=counterexample), tool="t")
+    written = write_counterexamples(store, store.rows(), tmp_path / "ce")
+    assert [path.name for path in written] == [
+        "n_p-x00000000000.counterexample",
+        "n_p-y00000000000.counterexample",
+        "z_p.counterexample",
+    ]
+    assert written[0].read_text() != written[1].read_text()
 
 
 def test_one_that_the_format_cannot_hold_does_not_stop_the_others(
