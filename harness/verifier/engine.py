@@ -23,7 +23,7 @@ from harness.domain import Counterexample, EngineRecord, Limits, Property, Stage
 from harness.verifier.attack import Target, attack
 from harness.verifier.bab import Outcome, Search, SearchResult
 from harness.verifier.config import AttackConfig, EngineConfig
-from harness.verifier.crown import RootBounds, margins, root_bounds, unstable, with_grafted_neurons
+from harness.verifier.crown import RootBounds, margin_radius, margins, root_bounds, unstable, with_grafted_neurons
 from harness.verifier.fold import fold
 from harness.verifier.graph import Graph, neuron_count, size
 from harness.verifier.input_split import InputSearch
@@ -33,9 +33,6 @@ from harness.verifier.problem import Problem, Region, boxes_of, problems_of
 from harness.verifier.witness import WitnessChecker
 
 logger = logging.getLogger(__name__)
-
-ROOT_RADIUS = 1e-7
-"""A root margin counts as proved above this; smaller ones are left to the kernel, which bounds its own error."""
 
 PROGRESS_EVERY_S = 2.0
 
@@ -244,10 +241,11 @@ class _Run:
         C = torch.cat([region.C for region in case.regions]).to(self.engine.device)
         rhs = torch.cat([region.rhs for region in case.regions])
         owner = torch.zeros(len(C), dtype=torch.int64, device=C.device)
-        values = margins(graph, C, owner, found).cpu() - rhs
+        radius = margin_radius(C, rhs.to(C.device), found)[0].cpu()
+        values = margins(graph, C, owner, found).cpu() - rhs - radius
         best = [part.max(0) for part in torch.split(values, sizes)]
         instance.root_margins.append(np.array([float(b.values) for b in best]))
-        kept = [k for k, b in enumerate(best) if not float(b.values) > ROOT_RADIUS]
+        kept = [k for k, b in enumerate(best) if not float(b.values) > 0]
         case.rows = [int(best[k].indices) for k in kept]
         case.regions = [case.regions[k] for k in kept]
         case.found = found if kept else None
@@ -308,7 +306,7 @@ class _Run:
             return next((w for w in witnesses if w is not None), None)
 
         left, most = self._domains_left(instance), engine.config.max_open_domains
-        search = InputSearch(engine.graph, found.box, case.regions, ROOT_RADIUS, left, most, clock, confirm)
+        search = InputSearch(engine.graph, found.box, case.regions, left, most, clock, confirm)
         return search.run()
 
     def _split_neurons(

@@ -15,7 +15,7 @@ from torch import Tensor
 from harness.domain import Counterexample
 from harness.verifier.bab import Outcome, SearchResult
 from harness.verifier.backward import concretize, to_input
-from harness.verifier.crown import root_bounds
+from harness.verifier.crown import margin_radius, root_bounds
 from harness.verifier.graph import Graph
 from harness.verifier.interval import Box
 from harness.verifier.problem import Region
@@ -32,7 +32,6 @@ class InputSearch:
         graph: the network in float64.
         box: one box, a batch of 1.
         regions: violation regions, each with at least one row.
-        radius: a margin counts as proved above this.
         max_domains: bound on the sub-boxes, None for none; 0 keeps to the box itself.
         max_open: open sub-boxes above which the search gives up.
         should_stop: asked before every round, with the number of sub-boxes so far.
@@ -44,13 +43,12 @@ class InputSearch:
         graph: Graph,
         box: Box,
         regions: list[Region],
-        radius: float,
         max_domains: int | None,
         max_open: int,
         should_stop: Callable[[int], bool],
         confirm: Callable[[Tensor], Counterexample | None],
     ) -> None:
-        self.graph, self.box, self.radius = graph, box, radius
+        self.graph, self.box = graph, box
         self.max_domains, self.max_open, self.should_stop, self.confirm = max_domains, max_open, should_stop, confirm
         self.C = torch.cat([region.C for region in regions]).to(graph.device)
         self.rhs = torch.cat([region.rhs for region in regions]).to(graph.device)
@@ -88,7 +86,7 @@ class InputSearch:
         """Bounds sub-boxes, keeps the halves of those that stay open; returns a counterexample if a point is one."""
         margin, reach = self._margins(batch)
         best = torch.stack([part.amax(1) for part in torch.split(margin, self.sizes, dim=1)], dim=1)
-        left = ~(best > self.radius).all(1)
+        left = ~(best > 0).all(1)
         if not bool(left.any()):
             return None
         open_ = batch[left]
@@ -101,14 +99,15 @@ class InputSearch:
         return found
 
     def _margins(self, batch: Box) -> tuple[Tensor, Tensor]:
-        """Returns lower bounds of `C y - rhs`, `(batch, rows)`, and what each input contributes, `(batch, rows, d)`."""
+        """Returns proved margins `(batch, rows)`, and what each input costs each bound, `(batch, rows, d)`."""
         boxes, rows = len(batch), len(self.C)
         found = root_bounds(self.graph, batch)
         owner = torch.arange(boxes, device=self.C.device).repeat_interleave(rows)
         A = self.C.repeat(boxes, 1).reshape(-1, *self.graph.output_shape)
         passed = to_input(self.graph, len(self.graph.nodes) - 1, Rows(A, owner), found.rule())
         reach = (passed.rows.A.abs() * passed.rows.gather(batch.radius)).reshape(boxes, rows, -1)
-        return concretize(passed, batch).view(boxes, rows) - self.rhs, reach
+        proved = concretize(passed, batch).view(boxes, rows) - self.rhs - margin_radius(self.C, self.rhs, found)
+        return proved, reach
 
     def _push_halves(self, boxes: Box, reach: Tensor) -> None:
         """Cuts each box in the dimension that contributes most to its bound's slack; ties go to the widest."""

@@ -39,7 +39,7 @@ def search_of(
     stop: Callable[[int], bool] = lambda _domains: False,
     confirm: Callable[[torch.Tensor], Counterexample | None] = lambda _points: None,
 ) -> InputSearch:
-    return InputSearch(graph, box, regions, 1e-7, max_domains, max_open, stop, confirm)
+    return InputSearch(graph, box, regions, max_domains, max_open, stop, confirm)
 
 
 def spike(centre: float, width: float) -> Graph:
