@@ -36,6 +36,7 @@ from harness.grafting.scores import collect_scores, write_scores
 from harness.grafting.selection import DEFAULT_GAMMAS, DEFAULT_RATIO
 from harness.grafting.significance import Heuristic, significance
 from harness.networks import zoo
+from harness.report.source import planned_rows
 from harness.run.store import Store
 from harness.training.evaluate import PgdConfig
 from harness.training.evaluate import evaluate as measure
@@ -245,19 +246,21 @@ def evaluate(
 
 
 def run_instability(folder: Path, variant: str, manifest: zoo.NetworkManifest) -> Instability:
-    """Returns the instability counts from the results of a run.
+    """Returns the instability counts from the results of a run: those it planned last, each input once.
 
     Raises:
         UsageError: the run has no results of that very network, or none of them entered branch and bound.
     """
     with Store.open(folder / "results.db") as store:
-        keys = [row.key for row in store.rows() if row.variant == variant]
-        same = {row.key for row in store.rows() if row.network_sha256 == manifest.onnx.sha256}
-        if not same.intersection(keys):
+        # In the order of their time: where no plan was recorded, the last result of an input holds.
+        rows = sorted(planned_rows(store), key=lambda row: row.finished_at)
+        same = [row for row in rows if (row.variant, row.network_sha256) == (variant, manifest.onnx.sha256)]
+        keys = {row.index: row.key for row in same}
+        if not keys:
             raise UsageError(
                 f"{folder}: has no results of '{variant}' as its manifest names it; run that network first"
             )
-        records = [record for key in keys if key in same and (record := store.record(key)) is not None]
+        records = [record for key in keys.values() if (record := store.record(key)) is not None]
     return instability(records)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from harness.cli import training_common
-from harness.cli.graft import parse_gammas
+from harness.cli.graft import parse_gammas, run_instability
 from harness.cli.main import main
 from harness.data.images import ImageSet
 from harness.domain import EngineRecord, Instance, InstanceResult, Job, Limits, UsageError, Verdict
@@ -22,6 +23,7 @@ from harness.files import sha256_file
 from harness.grafting.npz import read_npz, write_npz
 from harness.grafting.scores import read_scores
 from harness.networks import zoo
+from harness.report.source import JOBS_META
 from harness.run.store import Store
 
 LAYERS = {"relu1": (4, 4, 4), "relu2": (6,)}
@@ -222,6 +224,24 @@ def test_gammas() -> None:
     assert parse_gammas("2, 1.5,inf") == (2.0, 1.5, float("inf"))
     with pytest.raises(UsageError):
         parse_gammas("")
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_an_input_counts_once_after_a_resume_with_other_limits(zoo_folder: Path, tmp_path: Path, planned: bool) -> None:
+    manifest = zoo.read_manifest(zoo_folder / "baseline.json")
+    with Store.open(tmp_path / "run/results.db", create=True) as store:
+        for second, key in enumerate(("short limit", "long limit")):
+            limits = Limits(5.0 * (second + 1))
+            instance = Instance(Path("n.onnx"), Path("p.vnnlib"), limits.timeout_s)
+            job = Job(key, instance, "baseline", 0, limits, manifest.onnx.sha256, "0" * 64)
+            unstable = {"relu1": np.arange(64) < 10 * (second + 1), "relu2": np.zeros(6, np.bool_)}
+            record = EngineRecord(unstable=unstable, entered_bab=True, neurons=70)
+            done = InstanceResult(job, Verdict.UNKNOWN, Verdict.UNKNOWN, None, 1.0, 1.0, record=record)
+            store.add(done, tool="builtin", finished_at=datetime(2000, 1, 1, 0, 0, second, tzinfo=UTC))
+        if planned:
+            store.meta[JOBS_META] = [("short limit", "baseline", 0)]
+    found = run_instability(tmp_path / "run", "baseline", manifest)
+    assert (found.inputs, found.unr) == (1, pytest.approx(100 * (10 if planned else 20) / 70))
 
 
 def test_instability_comes_from_the_runs_results_of_that_network(zoo_folder: Path, tmp_path: Path) -> None:
