@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,7 +96,7 @@ def test_a_variants_block(summary: dict[str, Any]) -> None:
         "errors": 1,
         "missing": 0,
         "domains": 64,
-        "wall_s": 12.25,
+        "wall_s": 9.0,
         "work_s": 10.25,
     }
 
@@ -109,6 +111,13 @@ def test_an_unfinished_run_says_what_is_missing(summary: dict[str, Any]) -> None
     assert summary["complete"] is False
     assert build_summary(ROWS, replace(HEADER, inputs=5, variants=("baseline", "grafted_min")), {})["complete"] is False
     assert build_summary([], HEADER, {})["variants"]["baseline"]["SA"] is None
+
+
+def test_elapsed_seconds_are_those_of_the_batch_or_of_one_instance_after_the_other() -> None:
+    batch = build_summary(ROWS, HEADER, {})["variants"]["baseline"]
+    one_by_one = build_summary(ROWS, replace(HEADER, timeout_on="wall"), {})["variants"]["baseline"]
+    assert (batch["wall_s"], one_by_one["wall_s"]) == (9.0, 12.25)
+    assert build_summary([], HEADER, {})["variants"]["baseline"]["wall_s"] == 0.0
 
 
 def test_a_finished_run_is_complete() -> None:
@@ -148,3 +157,11 @@ def test_the_document_is_json_and_its_header_comes_back(summary: dict[str, Any])
 def test_an_incomplete_header_is_one_clear_line() -> None:
     with pytest.raises(UsageError, match="header is incomplete"):
         RunHeader.from_json({"benchmark": "x"})
+
+
+def test_every_key_is_documented(summary: dict[str, Any]) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/results-schema.md").read_text(encoding="utf-8")
+    section = page.split("## `summary.json`")[1]
+    for part, keys in zip(section.split("A variant's block:"), (summary, summary["variants"]["baseline"]), strict=True):
+        cells = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
+        assert sorted(re.findall(r"`(\w+)`", " ".join(cells))) == sorted(keys)

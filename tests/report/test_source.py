@@ -162,8 +162,8 @@ def test_show_csv_has_a_line_for_each_network_and_source(tmp_path: Path) -> None
     lines = CliRunner().invoke(show, [str(tmp_path), "--csv"]).output.splitlines()
     assert lines == [
         "variant,source,SK,AT,VS,VF,SA,RA,VA,UNR,UNR_nonlinear,errors,missing,wall_s,work_s",
-        "baseline,this run,1,0,0,1,50.0,50.0,0.0,50.0,33.33333333333333,0,0,4.0,2.0",
-        "grafted,this run,0,0,2,0,100.0,100.0,100.0,50.0,33.33333333333333,0,0,4.0,2.0",
+        "baseline,this run,1,0,0,1,50.0,50.0,0.0,50.0,33.33333333333333,0,0,2.0,2.0",
+        "grafted,this run,0,0,2,0,100.0,100.0,100.0,50.0,33.33333333333333,0,0,2.0,2.0",
         "grafted,[thesis],,,,,,,49.2,,,,,,",
     ]
 
