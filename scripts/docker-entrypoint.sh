@@ -3,6 +3,7 @@
 # docker run lg-bench lgbench COMMAND ...        any other command, e.g. lgbench doctor
 set -eu
 # Numba uses a cache only where it can write.
+: "${NUMBA_CACHE_DIR:=/tmp/numba}"
 [ -e "$NUMBA_CACHE_DIR" ] || cp -r /opt/numba "$NUMBA_CACHE_DIR" 2>/dev/null || true
 case ${1-} in
   lgbench | python | python3 | sh | bash) exec "$@" ;;
