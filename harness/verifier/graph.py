@@ -50,6 +50,10 @@ class Conv:
     pads: Pads = NO_PADS
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    bias_size: Tensor | None = None
+    """As the bias: the sum of the magnitudes that the bias was summed from. None: `|bias|`."""
+    roundings: int = 0
+    """Floating-point operations of the original beyond this convolution's own (taken in from scales and the like)."""
 
     def forward(self, *values: Tensor) -> Tensor:
         """Returns the convolution of `(batch, C, H, W)`."""
@@ -68,6 +72,10 @@ class Linear:
     """`(outputs, inputs)`."""
     bias: Tensor
     """`(outputs,)`."""
+    bias_size: Tensor | None = None
+    """As the bias: the sum of the magnitudes that the bias was summed from. None: `|bias|`."""
+    roundings: int = 0
+    """Floating-point operations of the original beyond this layer's own (taken in from scales and the like)."""
 
     def forward(self, *values: Tensor) -> Tensor:
         """Returns `(batch, ..., outputs)`."""
@@ -82,6 +90,10 @@ class Scale:
     """The value's shape."""
     offset: Tensor
     """The value's shape."""
+    bias_size: Tensor | None = None
+    """As the offset: the sum of the magnitudes that the offset was summed from. None: `|offset|`."""
+    roundings: int = 2
+    """All floating-point operations that the original takes on one element."""
 
     def forward(self, *values: Tensor) -> Tensor:
         """Returns the scaled value, same shape."""
@@ -227,11 +239,22 @@ class Graph:
         return Graph(tuple(replace(node, op=_cast(node.op, dtype, target)) for node in self.nodes))
 
 
+def bias_magnitude(op: Conv | Linear | Scale) -> Tensor:
+    """Returns the sum of the magnitudes that a layer's bias (a scale's offset) was summed from, in its shape.
+
+    An evaluation of the original network in floating point errs in proportion to these, however small their sum is.
+    """
+    if op.bias_size is not None:
+        return op.bias_size
+    return op.offset.abs() if isinstance(op, Scale) else op.bias.abs()
+
+
 def _cast(op: Op, dtype: torch.dtype, device: torch.device) -> Op:
-    if isinstance(op, Conv | Linear):
-        return replace(op, weight=op.weight.to(device, dtype), bias=op.bias.to(device, dtype))
-    if isinstance(op, Scale):
-        return replace(op, factor=op.factor.to(device, dtype), offset=op.offset.to(device, dtype))
+    if isinstance(op, Conv | Linear | Scale):
+        size_ = None if op.bias_size is None else op.bias_size.to(device, dtype)
+        if isinstance(op, Scale):
+            return replace(op, factor=op.factor.to(device, dtype), offset=op.offset.to(device, dtype), bias_size=size_)
+        return replace(op, weight=op.weight.to(device, dtype), bias=op.bias.to(device, dtype), bias_size=size_)
     if isinstance(op, Relu) and op.linear is not None and op.slope is not None and op.intercept is not None:
         return replace(
             op,

@@ -39,6 +39,9 @@ from harness.verifier.graph import (
 from harness.verifier.rewrite import simplify
 
 FLOAT = torch.float64
+NORMALISATION_ROUNDINGS = 6
+"""Of BatchNormalization on one element, in whatever order it is computed: the factor takes an addition, a root and a
+division; then the mean is subtracted, the factor multiplied, the bias added (or the first two make up the bias)."""
 
 
 def read_graph(model_bytes: bytes, source: str) -> Graph:
@@ -241,27 +244,30 @@ def _average_pool(reader: _Reader, proto: onnx.NodeProto) -> int:
     weight = torch.full((channels, 1, *kernel), 1.0 / (kernel[0] * kernel[1]), dtype=FLOAT)
     stride = attributes.get("strides") or (1, 1)
     bias = torch.zeros(channels, dtype=FLOAT)
-    return _conv_node(reader, x, Conv(weight, bias, (stride[0], stride[1]), pads, groups=channels))
+    # The original adds and then divides.
+    op = Conv(weight, bias, (stride[0], stride[1]), pads, groups=channels, roundings=1)
+    return _conv_node(reader, x, op)
 
 
-def _linear(reader: _Reader, x: int, weight: Tensor, bias: Tensor | None) -> int:
+def _linear(reader: _Reader, x: int, weight: Tensor, bias: Tensor | None, roundings: int = 0) -> int:
     shape = reader.shape(x)
     if len(shape) != 1 or shape[0] != weight.shape[1]:
         raise reader.error(f"a weight of shape {tuple(weight.shape)} does not fit a value of shape {shape}")
     offset = torch.zeros(weight.shape[0], dtype=FLOAT) if bias is None else bias.expand(weight.shape[0]).clone()
-    return reader.append(Linear(weight.contiguous(), offset), (x,), (int(weight.shape[0]),))
+    return reader.append(Linear(weight.contiguous(), offset, roundings=roundings), (x,), (int(weight.shape[0]),))
 
 
 def _gemm(reader: _Reader, proto: onnx.NodeProto) -> int:
     attributes = _attributes(proto)
     if attributes.get("transA", 0):
         raise reader.error("transA is not supported")
-    weight = reader.weights(proto, 1) * attributes.get("alpha", 1.0)
+    alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
+    weight = reader.weights(proto, 1) * alpha
     weight = weight if attributes.get("transB", 0) else weight.T
     bias = None
     if reader.constant(proto, 2) is not None:
-        bias = reader.weights(proto, 2).flatten() * attributes.get("beta", 1.0)
-    return _linear(reader, reader.operand(proto), weight, bias)
+        bias = reader.weights(proto, 2).flatten() * beta
+    return _linear(reader, reader.operand(proto), weight, bias, int(alpha != 1) + int(beta != 1))
 
 
 def _matmul(reader: _Reader, proto: onnx.NodeProto) -> int:
@@ -287,15 +293,15 @@ def _arithmetic(reader: _Reader, proto: onnx.NodeProto) -> int:
     constant = _broadcast(reader, reader.weights(proto, 0 if left else 1), reader.shape(x))
     one, zero = torch.ones_like(constant), torch.zeros_like(constant)
     if kind == "Add":
-        scale = Scale(one, constant)
+        scale = Scale(one, constant, roundings=1)
     elif kind == "Sub":
-        scale = Scale(-one, constant) if left else Scale(one, -constant)
+        scale = Scale(-one if left else one, constant if left else -constant, roundings=1)
     elif kind == "Mul":
-        scale = Scale(constant, zero)
+        scale = Scale(constant, zero, roundings=1)
     elif left or bool((constant == 0).any()):
         raise reader.error("a division by a value or by zero is not affine")
     else:
-        scale = Scale(1.0 / constant, zero)
+        scale = Scale(1.0 / constant, zero, roundings=1)
     return reader.append(scale, (x,), reader.shape(x))
 
 
@@ -321,8 +327,9 @@ def _batch_normalization(reader: _Reader, proto: onnx.NodeProto) -> int:
     factor = scale / torch.sqrt(variance + attributes.get("epsilon", 1e-5))
     view = (-1, *([1] * (len(reader.shape(x)) - 1)))
     shape = reader.shape(x)
-    factor, offset = factor.view(view).expand(shape).clone(), (bias - mean * factor).view(view).expand(shape).clone()
-    return reader.append(Scale(factor, offset), (x,), shape)
+    parts = factor, bias - mean * factor, bias.abs() + (mean * factor).abs()
+    factor, offset, magnitude = (part.view(view).expand(shape).clone() for part in parts)
+    return reader.append(Scale(factor, offset, magnitude, NORMALISATION_ROUNDINGS), (x,), shape)
 
 
 def _reshape(reader: _Reader, proto: onnx.NodeProto) -> int:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from harness.verifier.graph import Add, Conv, Graph, Linear, Node, Pads, Relu, Scale
+from harness.verifier.graph import Add, Conv, Graph, Linear, Node, Pads, Relu, Scale, bias_magnitude
 
 
 def simplify(graph: Graph) -> Graph:
@@ -47,7 +47,13 @@ def _merge_scales(node: Node, nodes: Sequence[Node]) -> Node:
     if not isinstance(inner.op, Scale):
         return node
     factor, offset = node.op.factor * inner.op.factor, node.op.factor * inner.op.offset + node.op.offset
-    return replace(node, op=Scale(factor, offset), inputs=inner.inputs)
+    magnitude = node.op.factor.abs() * bias_magnitude(inner.op) + bias_magnitude(node.op)
+    op = Scale(factor, offset, _unless_plain(magnitude, offset), inner.op.roundings + node.op.roundings)
+    return replace(node, op=op, inputs=inner.inputs)
+
+
+def _unless_plain(magnitude: Tensor, bias: Tensor) -> Tensor | None:
+    return None if bool((magnitude == bias.abs()).all()) else magnitude
 
 
 def _scale_into_layer(node: Node, nodes: Sequence[Node]) -> Node:
@@ -58,10 +64,18 @@ def _scale_into_layer(node: Node, nodes: Sequence[Node]) -> Node:
     if not isinstance(inner.op, Conv | Linear):
         return node
     factor, offset = _per_channel(node.op.factor), _per_channel(node.op.offset)
-    if factor is None or offset is None:
+    own = _per_channel(bias_magnitude(node.op))
+    if factor is None or offset is None or own is None:
         return node
-    weight = inner.op.weight * factor.view(-1, *([1] * (inner.op.weight.dim() - 1)))
-    return replace(node, op=replace(inner.op, weight=weight, bias=inner.op.bias * factor + offset), inputs=inner.inputs)
+    bias, magnitude = inner.op.bias * factor + offset, factor.abs() * bias_magnitude(inner.op) + own
+    op = replace(
+        inner.op,
+        weight=inner.op.weight * factor.view(-1, *([1] * (inner.op.weight.dim() - 1))),
+        bias=bias,
+        bias_size=_unless_plain(magnitude, bias),
+        roundings=inner.op.roundings + node.op.roundings,
+    )
+    return replace(node, op=op, inputs=inner.inputs)
 
 
 def _per_channel(values: Tensor) -> Tensor | None:
@@ -83,11 +97,15 @@ def _pad_into_conv(node: Node, nodes: Sequence[Node]) -> Node:
 def _is_pad(op: Conv) -> bool:
     channels = op.weight.shape[0]
     plain = op.groups == channels and op.stride == (1, 1) and op.weight.shape[1:] == (1, 1, 1)
-    return plain and bool((op.weight == 1).all()) and bool((op.bias == 0).all()) and min(op.pads) >= 0
+    exact = op.roundings == 0 and op.bias_size is None
+    return plain and exact and bool((op.weight == 1).all()) and bool((op.bias == 0).all()) and min(op.pads) >= 0
 
 
 def _grafted_activation(node: Node, nodes: Sequence[Node]) -> Node:
-    """`(A x + B) + C relu(x)` with C in {0, 1}, and A = B = 0 wherever C = 1, is one grafted activation."""
+    """`(A x + B) + C relu(x)` with C in {0, 1}, and A = B = 0 wherever C = 1, is one grafted activation.
+
+    The affine half may take two floating-point operations, of which B is not a sum: what rounds more stays apart.
+    """
     if not isinstance(node.op, Add) or node.op.signs != (1, 1):
         return node
     for first, second in (node.inputs, node.inputs[::-1]):
@@ -98,6 +116,8 @@ def _grafted_activation(node: Node, nodes: Sequence[Node]) -> Node:
         if not isinstance(relu.op, Relu) or relu.op.linear is not None or relu.inputs != linear.inputs:
             continue
         keep = kept.op.factor
+        if linear.op.roundings > 2 or linear.op.bias_size is not None:
+            continue
         zero_where_kept = bool(((linear.op.factor == 0) & (linear.op.offset == 0))[keep == 1].all())
         if bool(((keep == 0) | (keep == 1)).all()) and bool((kept.op.offset == 0).all()) and zero_where_kept:
             op = Relu(relu.op.name, keep == 0, linear.op.factor.clone(), linear.op.offset.clone())

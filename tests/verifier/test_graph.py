@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from nets import Net, graph_of
 
-from harness.verifier.graph import Graph, Input, Node, Relu, neuron_count
+from harness.verifier.graph import Conv, Graph, Input, Linear, Node, Relu, Scale, neuron_count
 
 
 def test_a_graph_starts_with_its_input() -> None:
@@ -36,6 +37,18 @@ def test_a_cast_reaches_every_constant() -> None:
     graph = graph_of(net.model(net.linear(net.op("Flatten", v), 2, 12))).to(torch.float32)
     assert graph(torch.zeros(1, 2, 4, 4)).dtype == torch.float32
     assert graph.dtype == torch.float32
+
+
+def test_a_cast_reaches_the_magnitudes_of_biases() -> None:
+    net = Net((1, 2, 2), seed=1)
+    weight, bias = net.constant(np.ones((3, 1, 1, 1))), net.constant([-2.0, 1.0, 0.0])
+    v = net.op("Add", net.op("Conv", "x", weight, bias), net.constant(np.ones((3, 1, 1))))
+    v = net.op("Sub", net.op("Add", net.op("Add", v, v), net.constant(1.0)), net.constant(1.0))
+    v = net.op("Add", net.linear(net.op("Flatten", v), 2, 12), net.constant([-9.0, 9.0]))
+    ops = [node.op for node in graph_of(net.model(v)).to(torch.float32).nodes]
+    sizes = {type(op).__name__: op.bias_size for op in ops if isinstance(op, Conv | Linear | Scale)}
+    assert sorted(sizes) == ["Conv", "Linear", "Scale"]
+    assert all(s is not None and s.dtype == torch.float32 for s in sizes.values())
 
 
 def test_grafted_neurons_are_counted_among_the_neurons() -> None:

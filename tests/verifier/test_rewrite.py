@@ -10,7 +10,7 @@ import pytest
 import torch
 from nets import Net, graph_of, run_onnx
 
-from harness.verifier.graph import Add, Conv, Graph, Linear, Relu, Scale
+from harness.verifier.graph import Add, Conv, Graph, Linear, Relu, Scale, bias_magnitude
 
 MASK = np.array([True, False, True, False, True])
 SLOPE = np.array([-0.8, 0.0, 0.6, 0.0, 0.0])
@@ -150,3 +150,42 @@ def test_what_the_output_does_not_need_is_dropped() -> None:
     net.relu(x)
     graph = assert_same_function(net.model(net.linear(x, 2, 4)))
     assert not graph.activations()
+
+
+def test_a_merged_bias_knows_what_it_was_summed_from() -> None:
+    """1 * 3 - 3 is zero, but an evaluation in floating point rounds numbers of size 3."""
+    net = Net((2,), seed=1)
+    v = net.op("Gemm", "x", net.constant(np.eye(2)), net.constant([1.0, -1.0]), transB=1)
+    v = net.op("Sub", net.op("Mul", v, net.constant([3.0, 3.0])), net.constant([3.0, -4.0]))
+    graph = assert_same_function(net.model(v))
+    op = graph.nodes[-1].op
+    assert isinstance(op, Linear)
+    assert op.bias.tolist() == [0.0, 1.0]
+    assert bias_magnitude(op).tolist() == [6.0, 7.0]
+    assert op.roundings == 2
+
+
+def test_merged_scales_add_up_their_magnitudes_and_roundings() -> None:
+    net = Net((2,), seed=1)
+    v = net.op("Sub", net.op("Add", "x", net.constant([2.0, -3.0])), net.constant([2.0, 3.0]))
+    op = assert_same_function(net.model(net.op("Div", v, net.constant([-0.5, 4.0])))).nodes[-1].op
+    assert isinstance(op, Scale)
+    assert (op.offset.tolist(), bias_magnitude(op).tolist(), op.roundings) == ([0.0, -1.5], [8.0, 1.5], 3)
+
+
+def test_a_batch_normalisation_whose_bias_cancels_keeps_its_size_in_the_convolution() -> None:
+    net = Net((1, 2, 2), seed=1)
+    v = net.op("Conv", "x", net.constant(np.ones((1, 1, 1, 1))), net.constant([5.0]))
+    v = net.op("BatchNormalization", v, *(net.constant([c]) for c in (2.0, 3.0, 6.5, 4.0)), epsilon=0.0)
+    op = assert_same_function(net.model(net.op("AveragePool", v, kernel_shape=[1, 1]))).nodes[1].op
+    assert isinstance(op, Conv)
+    assert (op.bias.tolist(), bias_magnitude(op).tolist(), op.roundings) == ([1.5], [14.5], 6)
+
+
+def test_an_activation_whose_intercept_is_a_sum_is_not_taken_for_a_grafted_one() -> None:
+    net = Net((2,), seed=1)
+    affine = net.op("Add", net.op("Mul", "x", net.constant([0.5, 0.0])), net.constant([7.0, 0.0]))
+    affine = net.op("Sub", affine, net.constant([7.0, 0.0]))
+    v = net.op("Add", affine, net.op("Mul", net.relu("x"), net.constant([0.0, 1.0])))
+    graph = assert_same_function(net.model(v))
+    assert all(graph.activation(k).linear is None for k in graph.activations())
