@@ -12,7 +12,7 @@ from harness.domain import Instance, InstanceResult, Job, Verdict
 from harness.formats.counterexample import format_counterexample
 from harness.judging.judge import Judge
 from harness.workflow.device import DEVICES, choose_device, this_machine
-from harness.workflow.plan import make_limits
+from harness.workflow.limits import make_limits
 
 DEFAULT_TIMEOUT_S = 300.0
 

@@ -18,8 +18,9 @@ from harness.workflow.device import Machine, choose_device, this_machine
 from harness.workflow.execute import ToolFactory, execute, make_tool
 from harness.workflow.finish import PlannedRun, note_start, now
 from harness.workflow.folder import BENCHMARK_FOLDER, earlier_header, open_run
+from harness.workflow.limits import make_limits
 from harness.workflow.options import Reporter, RunOptions, RunPlan, RunSummary
-from harness.workflow.plan import DEFAULT_TOOL, make_limits, resumed_options, spelt_out
+from harness.workflow.plan import DEFAULT_TOOL, resumed_options, spelt_out
 from harness.workflow.provenance import provenance
 
 _PARTS = ("1.0", "2.0", BENCHMARK_FOLDER)

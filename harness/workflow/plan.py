@@ -11,11 +11,12 @@ from typing import Any
 
 from harness.analysis.summary import RunHeader
 from harness.config import BenchmarkSpec
-from harness.domain import Limits, UsageError
+from harness.domain import UsageError
 from harness.files import sha256_bytes
 from harness.formats.instances import format_seconds
 from harness.formats.onnx_file import load_model_bytes, open_session
 from harness.workflow.device import Machine, choose_device
+from harness.workflow.limits import make_limits
 from harness.workflow.options import RunOptions, RunPlan
 
 DEFAULT_TOOL = "builtin"
@@ -126,18 +127,6 @@ def spelt_out(options: RunOptions) -> str:
     }
     given = [part for name, value in values.items() if value is not None for part in (name, str(value))]
     return f"{options.command} {shlex.join(given)}".strip()
-
-
-def make_limits(timeout_s: float, max_domains: int | None, on: str = "work") -> Limits:
-    """Returns the limits that the user asked for, in batch mode unless `on` is `wall`.
-
-    Raises:
-        UsageError: a value is out of range.
-    """
-    try:
-        return Limits(timeout_s, on, max_domains)
-    except ValueError as error:
-        raise UsageError(f"{error}; correct --timeout or --max-domains") from error
 
 
 def check_networks(spec: BenchmarkSpec, variants: tuple[str, ...]) -> list[CheckedNetwork]:
