@@ -63,9 +63,9 @@ class SparseNetwork:
     bias_size: Array
     """`(rows,)`: sum of the magnitudes that the bias was summed from, at least `|bias|`."""
     roundings: Array
-    """`(rows,)`: how many roundings a floating-point evaluation of the row may stack up, in any order of summation."""
+    """`(rows,)`: roundings that a floating-point evaluation of the row may stack up, in any order of summation."""
     linear: NDArray[np.bool_]
-    """`(rows,)`: rows whose activation is `slope z + intercept`: grafted neurons, and rows that no activation follows."""
+    """`(rows,)`: rows whose activation is `slope z + intercept`: grafted neurons, and rows without activation."""
     slope: Array
     intercept: Array
     rounded: NDArray[np.bool_]
@@ -83,7 +83,7 @@ class SparseNetwork:
 class _Rows(NamedTuple):
     """Entries of some rows, sorted by row."""
 
-    count: NDArray[np.int64]
+    length: NDArray[np.int64]
     """Entries of each row."""
     column: Array
     value: Array
@@ -185,7 +185,7 @@ class _Builder:
         linear = np.concatenate(self.linear) if self.linear else np.zeros(0, np.bool_)
         return SparseNetwork(
             self.inputs,
-            np.concatenate([[0], np.cumsum(joined("count"))]).astype(np.int64),
+            np.concatenate([[0], np.cumsum(joined("length"))]).astype(np.int64),
             joined("column").astype(np.int32),
             joined("value").astype(np.float64),
             joined("bias").astype(np.float64),
