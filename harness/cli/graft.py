@@ -251,7 +251,7 @@ def run_instability(folder: Path, variant: str, manifest: zoo.NetworkManifest) -
     Raises:
         UsageError: the run has no results of that very network, or none of them entered branch and bound.
     """
-    with Store.open(folder / "results.db") as store:
+    with Store.read(folder / "results.db") as store:
         # In the order of their time: where no plan was recorded, the last result of an input holds.
         rows = sorted(planned_rows(store), key=lambda row: row.finished_at)
         same = [row for row in rows if (row.variant, row.network_sha256) == (variant, manifest.onnx.sha256)]

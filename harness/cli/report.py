@@ -12,14 +12,23 @@ from harness.report import write_report
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-def report(run: Path) -> None:
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The page.  [default: RUN/report.html]",
+)
+def report(run: Path, out: Path | None) -> None:
     """Write report.html of the run in folder RUN and print its path.
 
     The page is made from the stored results: of a run that is still going, or that was ended, it shows what there is.
+    With --out the run folder is only read; it may be somebody else's.
     """
     try:
-        click.echo(write_report(run))
+        click.echo(write_report(run, out))
     except OSError as error:
+        target = out or run
         raise UsageError(
-            f"{run}: the report cannot be written ({error.strerror}); check permissions and space"
+            f"{target}: the report cannot be written ({error.strerror}); name another file with --out, "
+            "or check permissions and space"
         ) from error

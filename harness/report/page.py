@@ -33,18 +33,24 @@ REPORT_FILE = "report.html"
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(run_dir: Path) -> Path:
-    """Writes `report.html` of the run in a folder, replacing an older one whole, and returns its path.
+def write_report(run_dir: Path, path: Path | None = None) -> Path:
+    """Writes the page of the run in a folder, replacing an older one whole, and returns its path.
 
     The page opens without a network; it is the same bytes for the same results. A run that is not finished gives a page
     that says so on top.
 
+    Args:
+        run_dir: the run folder; it is only read where `path` lies elsewhere.
+        path: the file to write; None: `report.html` in the run folder.
+
     Raises:
         UsageError: no run there, or one that cannot be read.
+        OSError: the page cannot be written.
     """
-    path = run_dir / REPORT_FILE
-    write_atomically(path, render(load_run(run_dir)))
-    return path
+    page = render(load_run(run_dir))
+    target = path or run_dir / REPORT_FILE
+    write_atomically(target, page)
+    return target
 
 
 def render(run: Run) -> str:

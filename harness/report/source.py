@@ -43,7 +43,7 @@ def load_run(folder: Path) -> Run:
     Raises:
         UsageError: no run there, a damaged file, or one of a newer program.
     """
-    with Store.open(folder / STORE_FILE) as store:
+    with Store.read(folder / STORE_FILE) as store:
         rows = tuple(rows_from_store(planned_rows(store)))
         conflicts = [asdict(conflict) for conflict in find_conflicts(row.claim for row in store.rows())]
         header = store.meta.get(HEADER_META)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ import numpy as np
 from harness.domain import Counterexample, EngineRecord, InstanceResult, Job, UsageError
 from harness.formats.engine_protocol import decode_record
 from harness.run import schema
-from harness.run.access import readable_store
+from harness.run.access import readable_store, reading_connection
 from harness.run.meta import Meta
 from harness.run.stored import Place, StoredResult, row_to_result
 
@@ -63,24 +64,41 @@ class Store:
         return cls(path, connection)
 
     @classmethod
+    def read(cls, path: Path) -> Self:
+        """Returns the store in the file `path` as it is now, for reading only.
+
+        Needs no right to write, neither to the file nor to its folder; what a run adds meanwhile is not seen.
+
+        Raises:
+            UsageError: missing, not a results store, damaged, of a newer version, or not readable.
+        """
+        with readable_store(path):
+            if not path.is_file():
+                raise UsageError(f"{path}: no results there; start a run with that folder first, or check the path")
+            connection = reading_connection(path)
+            try:
+                _check(path, connection, _tables(connection))
+            except BaseException:
+                connection.close()
+                raise
+        return cls(path, connection)
+
+    @classmethod
     def is_begun(cls, path: Path) -> bool:
         """Returns whether a run has left anything in the file `path`: a header or a result.
 
-        False where there is no file, and where a run was ended before it wrote either.
+        False where there is no file, and where a run was ended before it wrote either. Nothing is changed.
 
         Raises:
-            UsageError: as `open`.
+            UsageError: as `read`.
         """
         with readable_store(path):
             if not path.exists():
                 return False
-            connection = sqlite3.connect(path, timeout=30.0)
-            try:
+            with closing(reading_connection(path)) as connection:
                 if not _tables(connection):
                     return False
-            finally:
-                connection.close()
-        with cls.open(path) as store:
+        with cls.read(path) as store:
             return bool(len(store.meta) or store.rows())
 
     def close(self) -> None:
@@ -193,6 +211,11 @@ def _prepare(path: Path, connection: sqlite3.Connection, create: bool) -> None:
             connection.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(schema.SCHEMA_VERSION),))
         tables = {"meta", "results"}
     connection.execute("PRAGMA synchronous = NORMAL")
+    _check(path, connection, tables)
+
+
+def _check(path: Path, connection: sqlite3.Connection, tables: set[str]) -> None:
+    """Raises where the tables are not those of a store that this program reads."""
     if not {"meta", "results"} <= tables:
         raise UsageError(f"{path}: not a results store of this program; choose another --out or move the file away")
     (version,) = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone() or ("0",)

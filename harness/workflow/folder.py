@@ -45,7 +45,7 @@ def earlier_header(folder: Path, *, resume: bool) -> RunHeader | None:
         # The lock first: a run that is still working in the folder is the better reason to name.
         with run_lock(folder):
             raise UsageError(f"{folder}: has results already; continue them with --resume, or choose another --out")
-    with Store.open(path) as store:
+    with Store.read(path) as store:
         header = store.meta.get(HEADER_META)
     return None if header is None else RunHeader.from_json(header)
 
