@@ -20,15 +20,20 @@ NOBODY = 65534
 
 
 @pytest.fixture
-def somebody_elses() -> Iterator[Path]:
+def somebody_elses(capsys: pytest.CaptureFixture[str]) -> Iterator[Path]:
     """A finished run in a folder that cannot be written, seen by a user without the superuser's rights."""
     folder = Path(tempfile.mkdtemp(prefix="lgbench-test-"))
     job = Job("k", Instance(Path("n"), Path("p"), 5.0, "onnx/a.onnx", "vnnlib/p.vnnlib"), "a", 0, Limits(5.0))
     with Store.open(folder / "results.db", create=True) as store:
         store.meta[HEADER_META] = RunHeader("tiny", ("a",), 1, 5.0, "CPU").to_json()
         store.add(InstanceResult(job, Verdict.UNSAT, Verdict.UNSAT, Stage.BAB, 1.0, 1.0), tool="dummy")
-    (folder / "results.db").chmod(0o444)
+    # The interpreter's own files may be the superuser's alone: everything is imported before.
+    assert main(["show", str(folder)]) == 0
+    assert main(["report", str(folder)]) == 0
+    for path in folder.iterdir():
+        path.chmod(0o444)
     folder.chmod(0o555)
+    capsys.readouterr()
     own = os.geteuid()
     if own == 0:
         os.seteuid(NOBODY)
