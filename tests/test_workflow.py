@@ -225,8 +225,15 @@ def test_a_resume_with_other_options_that_is_killed_leaves_the_run_readable(
     spec, out = finished
     before = load_run(out)
     with pytest.raises(Killed):
-        run(spec, out, reporter=Killer(), inputs=3, variants=("other",), resume=True)
+        run(spec, out, reporter=Killer(), inputs=3, variants=("other",), timeout_s=7.5, resume=True)
     assert load_run(out) == before
+    again, third = Recorder(), Recorder()
+    run(spec, out, reporter=again, resume=True)
+    (plan,) = again.plans
+    assert (plan.inputs, plan.variants, plan.limits.timeout_s) == (3, ("other",), 7.5), "the options were forgotten"
+    run(spec, out, reporter=third, inputs=2, resume=True)
+    (plan,) = third.plans
+    assert (plan.inputs, plan.variants, plan.limits.timeout_s) == (2, ("other",), 7.5)
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -444,6 +451,27 @@ def test_a_resumed_list_keeps_what_was_chosen_from_it(finished: tuple[BenchmarkS
     decide(third, resume=True, timeout_s=3.0)
     assert {(one.job.variant, one.job.limits.timeout_s) for one in third.results} == {("other", 3.0)}
     assert len(third.results) == 3
+
+
+def test_a_resumed_list_that_is_killed_before_it_is_planned_keeps_its_options(
+    finished: tuple[BenchmarkSpec, Path], tmp_path: Path
+) -> None:
+    class Killer(Recorder):
+        def planned(self, plan: RunPlan) -> None:
+            raise Killed
+
+    listed, again = finished[1] / "benchmark/instances.csv", Recorder()
+
+    def decide(reporter: Recorder, **options: object) -> RunSummary:
+        wishes = RunOptions(out=tmp_path / "listed", **options)  # type: ignore[arg-type]
+        return run_instances(listed, wishes, reporter, machine=CPU, tool_factory=lambda *_: DummyTool(cautious))
+
+    decide(Recorder(), inputs=3, timeout_s=4.0)
+    with pytest.raises(Killed):
+        decide(Killer(), inputs=5, timeout_s=3.0, resume=True)
+    decide(again, resume=True)
+    assert {one.job.limits.timeout_s for one in again.results} == {3.0}
+    assert len(again.results) == 5
 
 
 def test_a_list_that_names_an_instance_twice_can_be_resumed_with_fewer_rows(

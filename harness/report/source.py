@@ -19,6 +19,8 @@ STORE_FILE = "results.db"
 
 HEADER_META = "header"
 """Name in the store's meta: the run's `RunHeader` as JSON, written before the first result."""
+NEXT_HEADER_META = "next_header"
+"""Name in the store's meta: the header of a resume that has planned nothing yet; null once it has."""
 MANIFESTS_META = "manifests"
 """Name in the store's meta: variant to its network's manifest."""
 JOBS_META = "jobs"

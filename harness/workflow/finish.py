@@ -14,7 +14,7 @@ from harness.domain import Job
 from harness.files import write_atomically
 from harness.judging.conflicts import find_conflicts
 from harness.report import write_report
-from harness.report.source import HEADER_META, JOBS_META, MANIFESTS_META, SUMMARY_FILE
+from harness.report.source import HEADER_META, JOBS_META, MANIFESTS_META, NEXT_HEADER_META, SUMMARY_FILE
 from harness.run.outputs import write_counterexamples, write_results_csv
 from harness.run.store import Store
 from harness.run.stored import Place, job_place
@@ -46,18 +46,21 @@ class PlannedRun:
 
 
 def note_start(header: RunHeader, store: Store) -> None:
-    """Records what a new run was asked for before anything else is made, so that no kill can lose it.
+    """Records what a run was asked for before anything else is made, so that no kill can lose it.
 
-    The header of an earlier run stays until `note_plan`: it belongs to the jobs that were planned with it.
+    The header of an earlier run stays until `note_plan`: it belongs to the jobs that were planned with it. What a
+    resume asks for is kept beside it for the next one.
     """
-    if HEADER_META not in store.meta:
+    if HEADER_META in store.meta:
+        store.meta[NEXT_HEADER_META] = header.to_json()
+    else:
         store.meta.set_all({HEADER_META: header.to_json(), JOBS_META: []})
 
 
 def note_plan(run: PlannedRun, store: Store) -> None:
     """Records what is planned, before the first result, so that also a killed run can be read and resumed."""
     planned = {MANIFESTS_META: dict(run.manifests), JOBS_META: run.places, HEADER_META: run.header.to_json()}
-    store.meta.set_all(planned)
+    store.meta.set_all({**planned, NEXT_HEADER_META: None})
 
 
 def finish(run: PlannedRun, store: Store, *, interrupted: bool) -> RunSummary:

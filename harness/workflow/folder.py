@@ -19,7 +19,7 @@ from harness.domain import Instance, UsageError
 from harness.formats.compressed import read_bytes, write_gz
 from harness.formats.instances import write_instances
 from harness.formats.vnnlib import robustness_box, write_robustness_property
-from harness.report.source import HEADER_META, STORE_FILE
+from harness.report.source import HEADER_META, NEXT_HEADER_META, STORE_FILE
 from harness.run.access import usable_folder
 from harness.run.lock import run_lock
 from harness.run.store import Store
@@ -31,6 +31,8 @@ LOG_FOLDER = "logs"
 
 def earlier_header(folder: Path, *, resume: bool) -> RunHeader | None:
     """Returns the header of the run in a folder that is to be resumed; None where nothing was begun there.
+
+    Of a resume that was ended before it had planned anything it is that one's: its options are not asked for again.
 
     Raises:
         UsageError: the folder has results and they are not to be resumed, or it cannot be a run folder.
@@ -46,7 +48,7 @@ def earlier_header(folder: Path, *, resume: bool) -> RunHeader | None:
         with run_lock(folder):
             raise UsageError(f"{folder}: has results already; continue them with --resume, or choose another --out")
     with Store.read(path) as store:
-        header = store.meta.get(HEADER_META)
+        header = store.meta.get(NEXT_HEADER_META) or store.meta.get(HEADER_META)
     return None if header is None else RunHeader.from_json(header)
 
 
