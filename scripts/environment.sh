@@ -59,6 +59,10 @@ install_packages() {
   say "installing the other packages"
   "${pip[@]}" hatchling editables >&2 || fail "$help"
   "${pip[@]}" --no-build-isolation -e "$root$extra" >&2 || fail "$help"
+  if [ "$extra" = '[dev]' ]; then
+    say "installing auto_LiRPA, which the tests compare bounds with, beside the old torch that it asks for"
+    "${pip[@]}" --no-deps auto_LiRPA >&2 || fail "$help"
+  fi
 }
 
 # `dev` holds all that `run` needs, so one stamp names the larger of the two that is complete.

@@ -101,6 +101,17 @@ def test_first_start_sets_up_and_runs_the_main_job(checkout: Path) -> None:
     assert all(f"-c {checkout}/constraints.txt" in line for line in (torch, build, package))
 
 
+def test_the_tests_environment_has_the_reference_without_its_pins(checkout: Path) -> None:
+    start(checkout)
+    assert not [line for line in installs(checkout) if "auto_LiRPA" in line]
+    program = '. "$1/scripts/environment.sh" && prepare_environment dev'
+    environment = {"PATH": f"{checkout.parent / 'bin'}:/usr/bin:/bin", "FAKE_LOG": str(checkout.parent / "pip.log")}
+    subprocess.run(["bash", "-c", program, "bash", str(checkout)], env=environment, check=True, capture_output=True)
+    package, reference = installs(checkout)[-2:]
+    assert package.endswith(f"-e {checkout}[dev]")
+    assert reference.endswith(f"-c {checkout}/constraints.txt --no-deps auto_LiRPA")
+
+
 def test_without_a_name_it_runs_cifar10_cnnb(checkout: Path) -> None:
     assert start(checkout).stdout.endswith("lgbench bench cifar10_cnnb\n")
     assert start(checkout, "--inputs", "5").stdout.endswith("lgbench bench cifar10_cnnb --inputs 5\n")

@@ -30,7 +30,7 @@ Pair = tuple[Tensor, Tensor]
 @cache
 def load() -> Any:
     """Returns the module auto_LiRPA; skips the test where it is not installed, and fails it there when CI=true."""
-    missing = [name for name in ("auto_LiRPA", "appdirs") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("auto_LiRPA", "appdirs", "tqdm") if importlib.util.find_spec(name) is None]
     if missing:
         reason = f"not installed: {', '.join(missing)} (./run_tests.sh installs it)"
         if os.environ.get("CI", "").lower() == "true":
@@ -43,8 +43,9 @@ def load() -> Any:
 
 
 def _imported() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    # Recorded and dropped rather than ignored: it sets filters of its own while it is imported.
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
         return importlib.import_module("auto_LiRPA")
 
 
