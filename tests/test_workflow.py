@@ -159,6 +159,21 @@ def test_misclassified_inputs_are_not_asked_about(spec: BenchmarkSpec, tmp_path:
     assert all(row.verdict is Verdict.SAT and row.tool_verdict is None for row in clean)
 
 
+def test_an_error_of_the_clean_check_is_not_handed_to_the_tool(
+    spec: BenchmarkSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuted(job: Job, *_: object) -> InstanceResult:
+        return InstanceResult(job, Verdict.ERROR, None, None, 0.0, 0.0, message="the replay shows no violation")
+
+    monkeypatch.setattr("harness.workflow.benchmark.clean_result", refuted)
+    tools: list[DummyTool] = []
+    reporter = Recorder()
+    done = run(spec, tmp_path / "out", reporter=reporter, tools=tools)
+    assert done.errors == 3
+    assert not {("base", 1), ("other", 1), ("other", 2)} & set(asked(tools))
+    assert len(reporter.results) == 2 * INPUTS
+
+
 def test_a_claimed_counterexample_that_is_none_does_not_count(spec: BenchmarkSpec, tmp_path: Path) -> None:
     def lie(job: Job) -> ToolAnswer:
         box = read_property(job.instance.property).cases[0].box
@@ -435,6 +450,49 @@ def test_an_instance_list_is_decided_without_labels(finished: tuple[BenchmarkSpe
     again = run_instances(listed, replace(options, resume=True), Recorder(), machine=CPU, tool_factory=factory)
     assert again.missing == 0
     assert len(asked(tools)) == INPUTS + 3
+
+
+def test_rows_with_bad_files_are_errors_and_the_others_are_decided(
+    finished: tuple[BenchmarkSpec, Path], tmp_path: Path
+) -> None:
+    folder = finished[1] / "benchmark"
+    damaged, listed = folder / "vnnlib/damaged.vnnlib.gz", folder / "some.csv"
+    damaged.write_bytes((folder / "vnnlib/cifar10_test_00000.vnnlib.gz").read_bytes()[:100])
+    names = ["onnx/base.onnx,vnnlib/{}.vnnlib,20", "onnx/{}.onnx,vnnlib/cifar10_test_00000.vnnlib,20"]
+    rows = [names[0].format(x) for x in ("nix", "cifar10_test_00000", "damaged")] + [names[1].format("none")] * 2
+    listed.write_text("\n".join(rows) + "\n")
+    tools: list[DummyTool] = []
+
+    def decide(reporter: Recorder, **options: object) -> RunSummary:
+        def factory(*_: object) -> Tool:
+            tools.append(DummyTool(lambda _: ToolAnswer(Verdict.UNSAT, 0.2, 0.1, Stage.INCOMPLETE)))
+            return tools[-1]
+
+        wishes = RunOptions(out=tmp_path / "listed", **options)  # type: ignore[arg-type]
+        return run_instances(listed, wishes, reporter, machine=CPU, tool_factory=factory)
+
+    reporter = Recorder()
+    done = decide(reporter)
+    assert (done.errors, done.missing, done.summary["complete"]) == (4, 0, True)
+    assert asked(tools) == [("base", 1)]
+    assert len(reporter.results) == 5, "each row is told once"
+    messages = {(row.variant, row.index): row.message for row in load_run(tmp_path / "listed").rows}
+    assert messages["base", 0].startswith(f"{listed}:1: 'vnnlib/nix.vnnlib' is no file")
+    assert messages["base", 2].startswith(f"{listed}:3: {damaged}: damaged gzip data")
+    assert messages["none", 3].startswith(f"{listed}:4: 'onnx/none.onnx' is no file")
+    shutil.copy(folder / "vnnlib/cifar10_test_00001.vnnlib.gz", folder / "vnnlib/nix.vnnlib.gz")
+    mended = decide(Recorder(), resume=True)
+    assert (mended.errors, mended.summary["variants"]["base"]["sets"]["VS"]) == (3, 2)
+    assert asked(tools) == [("base", 1), ("base", 0)]
+    assert len((tmp_path / "listed/results.csv").read_text().splitlines()) == 5
+
+
+def test_a_malformed_list_is_refused_as_a_whole(finished: tuple[BenchmarkSpec, Path], tmp_path: Path) -> None:
+    listed = finished[1] / "benchmark/some.csv"
+    listed.write_text("onnx/none.onnx,vnnlib/nix.vnnlib,20\nonnx/base.onnx,vnnlib/cifar10_test_00000.vnnlib,soon\n")
+    with pytest.raises(UsageError, match=r"some\.csv:2: the time limit 'soon'"):
+        run_instances(listed, RunOptions(out=tmp_path / "listed"), Recorder(), machine=CPU)
+    assert not (tmp_path / "listed").exists()
 
 
 def test_a_resumed_list_keeps_what_was_chosen_from_it(finished: tuple[BenchmarkSpec, Path], tmp_path: Path) -> None:

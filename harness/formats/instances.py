@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from harness.domain import Instance, UsageError
@@ -13,8 +14,19 @@ from harness.files import write_atomically
 from harness.formats.compressed import locate, read_text
 
 
-def read_instances(path: Path) -> list[Instance]:
-    """Returns the instances that a file lists, in its order; every network and property exists.
+@dataclass(frozen=True, slots=True)
+class ListedInstance:
+    """A well-formed row of a list; whether its files are there is another question."""
+
+    instance: Instance
+    where: str
+    """File and line, for messages."""
+    problem: str = ""
+    """Why the instance cannot be decided, with file and line; empty where both of its files exist."""
+
+
+def read_list(path: Path) -> list[ListedInstance]:
+    """Returns the rows of a list in its order; one whose files are missing is among them, with the reason.
 
     Blank lines and Windows line ends are accepted. A file that is named without `.gz` may exist with it; the
     instance then holds the path that exists, and its `*_name` the name as written.
@@ -23,16 +35,29 @@ def read_instances(path: Path) -> list[Instance]:
         path: an instances.csv, as VNN-COMP writes it.
 
     Raises:
-        UsageError: the file cannot be read, a row is wrong (with its line), or there is no row.
+        UsageError: the file cannot be read, a row is malformed (with its line), or there is no row.
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
-        instances = [_instance(path, reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+        rows = [_row(path, reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise UsageError(f"{path}:{reader.line_num}: not a CSV row ({error}); correct the line") from error
-    if not instances:
+    if not rows:
         raise UsageError(f"{path}: lists no instances; write one 'network,property,seconds' row for each")
-    return instances
+    return rows
+
+
+def read_instances(path: Path) -> list[Instance]:
+    """Returns the instances that a file lists, in its order; every network and property exists. See `read_list`.
+
+    Raises:
+        UsageError: as `read_list`, or a file of a row is missing.
+    """
+    rows = read_list(path)
+    for row in rows:
+        if row.problem:
+            raise UsageError(row.problem)
+    return [row.instance for row in rows]
 
 
 def write_instances(path: Path, instances: Sequence[Instance]) -> None:
@@ -60,7 +85,7 @@ def format_seconds(seconds: float) -> str:
     return str(int(seconds)) if float(seconds).is_integer() else repr(float(seconds))
 
 
-def _instance(path: Path, line: int, cells: list[str]) -> Instance:
+def _row(path: Path, line: int, cells: list[str]) -> ListedInstance:
     where, row = f"{path}:{line}", [cell.strip() for cell in cells]
     if len(row) != 3:
         raise UsageError(f"{where}: {len(row)} columns; a row is 'network,property,seconds'")
@@ -72,19 +97,29 @@ def _instance(path: Path, line: int, cells: list[str]) -> Instance:
         timeout_s = math.nan
     if not (math.isfinite(timeout_s) and timeout_s > 0):
         raise UsageError(f"{where}: the time limit '{row[2]}' is not a positive number of seconds; correct it")
-    network, prop = (_file(where, path.parent, name) for name in row[:2])
-    return Instance(network, prop, timeout_s, row[0], row[1])
+    files, problem = [], ""
+    for name in row[:2]:
+        file, trouble = _find(_inside(where, path.parent, name))
+        files.append(file)
+        problem = problem or (trouble and f"{where}: '{name}' {trouble}")
+    return ListedInstance(Instance(files[0], files[1], timeout_s, row[0], row[1]), where, problem)
 
 
-def _file(where: str, folder: Path, name: str) -> Path:
-    """Returns the existing file that a row names; the name alone decides that it lies in the folder."""
+def _find(file: Path) -> tuple[Path, str]:
+    """Returns the existing file that `file` names, or itself with what is wrong."""
+    try:
+        found = locate(file)
+    except OSError as error:
+        return file, f"cannot be looked for in {file.parent} ({error.strerror})"
+    return (found, "") if found is not None else (file, f"is no file (nor is '{file.name}.gz') in {file.parent}")
+
+
+def _inside(where: str, folder: Path, name: str) -> Path:
+    """Returns the file that a row names; the name alone decides that it lies in the folder."""
     parts = PurePosixPath(name).parts
     if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
         raise UsageError(f"{where}: '{name}' does not lie in the list's folder; write it relative to {folder}")
-    found = locate(folder.joinpath(*parts))
-    if found is None:
-        raise UsageError(f"{where}: there is no file '{name}' (nor '{name}.gz') in {folder}; add it or drop the row")
-    return found
+    return folder.joinpath(*parts)
 
 
 def _relative(path: Path, folder: Path) -> str:

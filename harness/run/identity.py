@@ -68,6 +68,14 @@ class JobPlanner:
         key = job_key(network, prop, self._tool_identity, limits)
         return Job(key, instance, variant, index, limits, network, prop)
 
+    def unreadable(self, instance: Instance, variant: str, index: int, limits: Limits) -> Job:
+        """Returns the job of an instance whose files cannot be read: it names a row, and there is nothing to decide.
+
+        Its key is that of no content, so a result under it is never taken for one of the files, once they are there.
+        """
+        network, prop = f"unreadable:{instance.network}", f"unreadable:{instance.property}"
+        return Job(job_key(network, prop, self._tool_identity, limits), instance, variant, index, limits)
+
     def _hash(self, path: Path) -> str:
         if path not in self._hashes:
             self._hashes[path] = content_sha256(path)

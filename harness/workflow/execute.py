@@ -10,7 +10,7 @@ from harness.domain import InstanceResult, Job, ResultSet
 from harness.judging.judge import Judge
 from harness.run.scheduler import run_jobs
 from harness.run.store import Store
-from harness.run.stored import job_place
+from harness.run.stored import Place, job_place
 from harness.tools import registry
 from harness.tools.contract import Tool
 from harness.workflow.finish import PlannedRun, finish, note_plan
@@ -43,11 +43,16 @@ class Ledger:
 
     def __init__(self, store: Store, jobs: Sequence[Job], tool: str, reporter: Reporter) -> None:
         self._store, self._jobs, self._tool, self._reporter = store, jobs, tool, reporter
+        self._settled: set[Place] = set()
 
     def open_jobs(self) -> list[Job]:
-        """Returns the jobs without a final result, in the planned order."""
+        """Returns the jobs without a final result, in the planned order; those that `add` settled are not among them.
+
+        An error that was found without a tool is not final, but no tool of this start could mend it.
+        """
         finished = self._store.finished_keys()
-        return [job for job in self._jobs if not (job.key in finished and self._store.adopt(job))]
+        waiting = [job for job in self._jobs if job_place(job) not in self._settled]
+        return [job for job in waiting if not (job.key in finished and self._store.adopt(job))]
 
     def announce(self) -> None:
         """Tells the reporter of the final results that the folder has from earlier."""
@@ -62,6 +67,7 @@ class Ledger:
     def add(self, result: InstanceResult) -> None:
         """Stores a result that no tool was needed for, and tells the reporter."""
         self._store.add(result, tool=self._tool)
+        self._settled.add(job_place(result.job))
         self._reporter.decided(result)
 
     def decide(self, tool: Tool, judge: Judge) -> bool:

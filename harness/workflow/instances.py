@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.analysis.summary import RunHeader
 from harness.config import REPOSITORY
-from harness.domain import Instance, Job, UsageError
-from harness.formats.instances import read_instances
+from harness.domain import Instance, InstanceResult, Job, UsageError, Verdict
+from harness.formats.instances import ListedInstance, read_list
+from harness.judging.judge import Judge, one_line
 from harness.run.identity import JobPlanner
 from harness.tools.contract import Tool
 from harness.workflow.device import Machine, choose_device, this_machine
-from harness.workflow.execute import ToolFactory, execute, make_tool
+from harness.workflow.execute import Ledger, ToolFactory, execute, make_tool
 from harness.workflow.finish import PlannedRun, note_start, now
 from harness.workflow.folder import BENCHMARK_FOLDER, earlier_header, open_run
 from harness.workflow.limits import make_limits
@@ -37,7 +38,13 @@ class _Row:
     index: int
     """Position in the list, from 0."""
     variant: str
-    instance: Instance
+    listed: ListedInstance
+    """With the limit that the row gets."""
+
+    @property
+    def instance(self) -> Instance:
+        """Network, property and limit."""
+        return self.listed.instance
 
 
 def run_instances(
@@ -50,12 +57,13 @@ def run_instances(
 ) -> RunSummary:
     """Decides the rows of an instances.csv, or what is left of them, grouped by network.
 
+    A row whose files are missing or cannot be read is an `error` that says so; the others are decided.
     `options.inputs` takes the first rows, `options.variants` the networks of those names (their files' stems), and
     `options.timeout_s` lowers each limit to itself. What a run leaves, and what an interruption does, is as in
     `run_benchmark`.
 
     Raises:
-        UsageError: the list, a file that it names, an option or the folder cannot be used.
+        UsageError: the list, an option or the folder cannot be used.
     """
     if options.out is None:
         raise UsageError("a list of instances needs --out DIR for its results")
@@ -64,20 +72,41 @@ def run_instances(
     if earlier is not None and (earlier.benchmark, earlier.labelled) != (name, False):
         raise UsageError(f"{options.out}: holds a run of {earlier.benchmark}, not of {path}; choose another --out")
     wishes = _resumed_wishes(options, earlier)
-    rows = _select(read_instances(path), wishes)
+    rows = _select(read_list(path), wishes)
     plan = _plan(name, options.out, wishes, rows, machine or this_machine())
     tool = tool_factory(plan, options.out)
-    planner = JobPlanner(tool.identity())
-    jobs = [
-        planner.plan(row.instance, row.variant, row.index, make_limits(row.instance.timeout_s, plan.limits.max_domains))
-        for row in rows
-    ]
+    jobs, broken = _plan_jobs(rows, plan, JobPlanner(tool.identity()))
     header = replace(_header(plan, jobs, tool, earlier), asked={name: getattr(wishes, name) for name in _WISHES})
     manifests: Mapping[str, Mapping[str, object]] = {}
     with open_run(options.out, resume=options.resume) as store:
         note_start(header, store)
         reporter.planned(plan)
-        return execute(PlannedRun(plan, header, manifests, jobs), store, tool, reporter)
+        return execute(PlannedRun(plan, header, manifests, jobs), store, tool, reporter, first=_settle(broken))
+
+
+def _plan_jobs(rows: Sequence[_Row], plan: RunPlan, planner: JobPlanner) -> tuple[list[Job], list[InstanceResult]]:
+    """Returns the jobs of all rows, and the results of those that no tool can be asked about."""
+    jobs, broken = [], []
+    for row in rows:
+        limits = make_limits(row.instance.timeout_s, plan.limits.max_domains)
+        problem = row.listed.problem
+        if not problem:
+            try:
+                jobs.append(planner.plan(row.instance, row.variant, row.index, limits))
+                continue
+            except UsageError as error:
+                problem = f"{row.listed.where}: {error}"
+        jobs.append(planner.unreadable(row.instance, row.variant, row.index, limits))
+        broken.append(InstanceResult(jobs[-1], Verdict.ERROR, None, None, 0.0, 0.0, message=one_line(problem)))
+    return jobs, broken
+
+
+def _settle(results: Sequence[InstanceResult]) -> Callable[[Ledger, Judge], None]:
+    def settle(ledger: Ledger, _judge: Judge) -> None:
+        for result in results:
+            ledger.add(result)
+
+    return settle
 
 
 def _resumed_wishes(options: RunOptions, earlier: RunHeader | None) -> RunOptions:
@@ -99,19 +128,19 @@ def _benchmark_name(path: Path) -> str:
     return next(named, "") or "instances"
 
 
-def _select(instances: Sequence[Instance], options: RunOptions) -> list[_Row]:
-    names = _variant_names(instances)
+def _select(listed: Sequence[ListedInstance], options: RunOptions) -> list[_Row]:
+    names = _variant_names([row.instance for row in listed])
     chosen = None if options.variants is None else set(options.variants)
     unknown = sorted((chosen or set()) - set(names.values()))
     if unknown:
         raise UsageError(
             f"the list has no network '{unknown[0]}'; choose from {', '.join(dict.fromkeys(names.values()))}"
         )
-    count = len(instances) if options.inputs is None else options.inputs
+    count = len(listed) if options.inputs is None else options.inputs
     rows = [
-        _Row(index, names[instance.network], _lowered(instance, options.timeout_s))
-        for index, instance in enumerate(instances[: max(count, 0)])
-        if chosen is None or names[instance.network] in chosen
+        _Row(index, names[row.instance.network], replace(row, instance=_lowered(row.instance, options.timeout_s)))
+        for index, row in enumerate(listed[: max(count, 0)])
+        if chosen is None or names[row.instance.network] in chosen
     ]
     if not rows:
         raise UsageError("no instance is left to decide; ask for more with --inputs or --variants")
@@ -160,6 +189,7 @@ def _header(
     tool: Tool,
     earlier: RunHeader | None,
 ) -> RunHeader:
+    hashes = {job.variant: job.network_sha256 for job in jobs if job.network_sha256}
     return RunHeader(
         benchmark=plan.benchmark,
         variants=plan.variants,
@@ -176,5 +206,5 @@ def _header(
         started_at=earlier.started_at if earlier is not None and earlier.started_at else now(),
         seed=plan.seed,
         tool=plan.tool,
-        provenance=provenance(plan, {job.variant: job.network_sha256 for job in jobs}, tool.identity(), REPOSITORY),
+        provenance=provenance(plan, hashes, tool.identity(), REPOSITORY),
     )

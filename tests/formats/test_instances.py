@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.domain import Instance, UsageError
-from harness.formats.instances import read_instances, write_instances
+from harness.formats.instances import read_instances, read_list, write_instances
 
 SHARED = Path(__file__).parents[3] / "shared" / "vnncomp_cases"
 
@@ -46,7 +46,7 @@ def test_rows_are_read_in_order(folder: Path) -> None:
         ("onnx/a.onnx,vnnlib/p.vnnlib,-3", "time limit '-3'"),
         ("onnx/a.onnx,vnnlib/p.vnnlib,inf", "time limit 'inf'"),
         ("onnx/a.onnx,vnnlib/p.vnnlib,nan", "time limit 'nan'"),
-        ("onnx/b.onnx,vnnlib/p.vnnlib,1", "no file 'onnx/b.onnx'"),
+        ("onnx/b.onnx,vnnlib/p.vnnlib,1", "'onnx/b.onnx' is no file (nor is 'b.onnx.gz')"),
         (",vnnlib/p.vnnlib,1", "does not lie"),
         ("../outside.onnx,vnnlib/p.vnnlib,1", "does not lie"),
         ("onnx/../../outside.onnx,vnnlib/p.vnnlib,1", "does not lie"),
@@ -59,6 +59,18 @@ def test_a_wrong_row_is_named_with_its_line(folder: Path, row: str, what: str) -
     with pytest.raises(UsageError, match=r"instances\.csv:3: ") as caught:
         listed(folder, f"onnx/a.onnx,vnnlib/p.vnnlib,1\n\n{row}\n")
     assert what in str(caught.value)
+
+
+def test_a_row_without_its_files_is_listed_with_the_reason(folder: Path) -> None:
+    path = folder / "instances.csv"
+    long = "x" * 300
+    path.write_text(f"onnx/a.onnx,vnnlib/none.vnnlib,5\nonnx/a.onnx,vnnlib/p.vnnlib,6\n{long}.onnx,vnnlib/p.vnnlib,7\n")
+    first, second, third = read_list(path)
+    assert first.problem == f"{path}:1: 'vnnlib/none.vnnlib' is no file (nor is 'none.vnnlib.gz') in {folder}/vnnlib"
+    assert (first.instance.network, first.instance.timeout_s) == (folder / "onnx/a.onnx.gz", 5.0)
+    assert (second.problem, second.instance.property) == ("", folder / "vnnlib/p.vnnlib")
+    assert third.problem.startswith(f"{path}:3: 'xxx")
+    assert "File name too long" in third.problem
 
 
 def test_no_rows_and_no_file(folder: Path) -> None:
