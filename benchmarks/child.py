@@ -1,7 +1,7 @@
 """`python -m benchmarks.child`: the engine in a process of its own, with clocks around it.
 
 Reads one request a line (`harness.formats.engine_protocol`) until standard input ends or a line is empty. Writes
-events, one JSON object a line: `ready` (after imports), `answer` (`at_s`: seconds since `ready`), `done`, at last `end`.
+events, one JSON object a line: `ready` (after imports), `answer` (`at_s`: seconds since then), `done`, finally `end`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`python -m benchmarks.engine`: the engine's speed on public cases, against its targets and its own past.
 
-Exit codes: 0 measured, 1 a wrong answer or an interruption, 2 usage error.
+Exit codes: 0 measured, 1 a wrong answer, an error, a missing answer or an interruption, 2 usage error.
 """
 
 from __future__ import annotations
@@ -216,7 +216,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stderr.writelines(f"WRONG {line}\n" for line in benchmark.wrong)
     if benchmark.interrupted:
         sys.stderr.write("interrupted; what was measured is kept\n")
-    return 1 if benchmark.wrong or benchmark.interrupted else 0
+    whole = all(found.complete and not found.broken for found in benchmark.figures.values())
+    return 1 if benchmark.wrong or benchmark.interrupted or not whole else 0
 
 
 if __name__ == "__main__":

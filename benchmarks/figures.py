@@ -100,7 +100,7 @@ def figures(
     process: Process,
     *,
     timeout_s: float,
-    cases: int,
+    cases: Sequence[Case],
     skipped: int,
     full: bool,
     notes: Sequence[str] = (),
@@ -112,7 +112,7 @@ def figures(
         answers: one for each case that was answered.
         process: of the engine.
         timeout_s: the limit of each case.
-        cases: how many cases there are; more than answers where the run was cut short.
+        cases: all that there are; more than answers where the run was cut short.
         skipped: inputs that were left out as misclassified.
         full: whether set and limit are those of the targets.
         notes: what else a reader has to know.
@@ -122,21 +122,21 @@ def figures(
     bab_s, domains = bab_wall(answers, engine_s), sum(domains_of(a) for a in answers)
     counted = [a.multiply_adds for a in answers if a.multiply_adds is not None]
     flops = 2 * sum(counted) if counted and len(counted) == len(answers) else None
-    before = [a for a in answers if a.case.solved_before]
-    solved = [a for a in before if a.result.verdict in DECIDED and contradiction(a) is None]
+    before = sum(case.solved_before for case in cases)
+    solved = [a for a in answers if a.case.solved_before and a.result.verdict in DECIDED and contradiction(a) is None]
     return SetFigures(
         name=name,
         timeout_s=timeout_s,
-        cases=cases,
+        cases=len(cases),
         skipped=skipped,
         full=full,
-        complete=len(answers) == cases,
+        complete=len(answers) == len(cases),
         verdicts=dict(Counter(r.verdict.value for r in results)),
         stages=dict(Counter(f"{r.stage} {r.verdict}" for r in results if r.verdict in DECIDED and r.stage)),
         right=sum(a.case.label is not None and a.result.verdict is a.case.label for a in answers),
-        before=len(before),
+        before=before,
         before_solved=len(solved),
-        before_s=max((a.at_s for a in solved), default=None) if len(solved) == len(before) else None,
+        before_s=max((a.at_s for a in solved), default=None) if len(solved) == before else None,
         wrong=tuple(line for a in answers if (line := contradiction(a)) is not None),
         broken=tuple(f"{_name(a)}: {a.result.message}" for a in answers if a.result.verdict is Verdict.ERROR),
         import_s=process.import_s,

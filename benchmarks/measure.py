@@ -123,7 +123,7 @@ def _figures(cases: CaseSet, found: _Collected) -> SetFigures:
         answers,
         process,
         timeout_s=cases.timeout_s,
-        cases=len(cases.cases),
+        cases=cases.cases,
         skipped=cases.skipped,
         full=cases.full,
         notes=found.notes,

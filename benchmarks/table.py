@@ -63,8 +63,8 @@ def set_lines(title: str, figures: SetFigures, earlier: Mapping[str, Any] | None
     lines += columns(_verdict_rows(f))
     lines.append(f"  right by label {f.right}; solved before {f.before_solved} of {f.before}" + _last(f))
     lines.append(
-        f"  wall {number(f.wall_s)} s after {number(f.import_s)} s of imports, deciding {number(f.engine_s)} s, work {number(f.work_s)} s "
-        f"(longest {number(f.most_s)} s), CPU {number(f.cpu_s)} s on {f.cores} cores"
+        f"  wall {number(f.wall_s)} s after {number(f.import_s)} s of imports, deciding {number(f.engine_s)} s, "
+        f"work {number(f.work_s)} s (longest {number(f.most_s)} s), CPU {number(f.cpu_s)} s on {f.cores} cores"
     )
     stages = "-" if f.seconds is None else ", ".join(f"{name} {number(s)}" for name, s in f.seconds.items())
     lines.append(f"  seconds by stage: {stages}")
