@@ -30,7 +30,7 @@ from harness.formats.vnnlib import read_property
 from harness.report.source import load_run
 from harness.run.lock import run_lock
 from harness.run.store import Store
-from harness.tools.contract import Tool
+from harness.tools.contract import OnProgress, Progress, Tool
 from harness.tools.dummy import DummyTool
 from harness.workflow.benchmark import run_benchmark
 from harness.workflow.device import Device, Machine
@@ -58,6 +58,7 @@ class Recorder:
     plans: list[RunPlan] = field(default_factory=list)
     results: list[InstanceResult] = field(default_factory=list)
     earlier: Mapping[str, Mapping[ResultSet, int]] = field(default_factory=dict)
+    worked_on: list[tuple[str, int, str, int]] = field(default_factory=list)
 
     def planned(self, plan: RunPlan) -> None:
         self.plans.append(plan)
@@ -67,6 +68,9 @@ class Recorder:
 
     def resumed(self, sets: Mapping[str, Mapping[ResultSet, int]]) -> None:
         self.earlier = sets
+
+    def working(self, job: Job, stage: str, domains: int) -> None:
+        self.worked_on.append((job.variant, job.index, stage, domains))
 
     def decided(self, result: InstanceResult) -> None:
         self.results.append(result)
@@ -104,7 +108,7 @@ def run(
     label: str = "",
     **options: object,
 ) -> RunSummary:
-    def factory(plan: RunPlan, folder: Path) -> Tool:
+    def factory(plan: RunPlan, folder: Path, _on_progress: OnProgress) -> Tool:
         assert folder == out
         tool = DummyTool(answer, label=f"{label}{plan.seed}")
         if tools is not None:
@@ -172,6 +176,22 @@ def test_an_error_of_the_clean_check_is_not_handed_to_the_tool(
     assert done.errors == 3
     assert not {("base", 1), ("other", 1), ("other", 2)} & set(asked(tools))
     assert len(reporter.results) == 2 * INPUTS
+
+
+def test_what_the_tool_works_on_is_told_job_by_job(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    reporter = Recorder()
+
+    def factory(_plan: RunPlan, _folder: Path, on_progress: OnProgress) -> Tool:
+        def answer(job: Job) -> ToolAnswer:
+            on_progress(Progress(job.key, "bab", 10 * job.index))
+            on_progress(Progress("nobody's", "bab", 1))
+            return cautious(job)
+
+        return DummyTool(answer)
+
+    run_benchmark(spec, RunOptions(out=tmp_path / "out", inputs=4), reporter, machine=CPU, tool_factory=factory)
+    asked_about = [("base", 0), ("base", 2), ("base", 3), ("other", 0), ("other", 3)]
+    assert reporter.worked_on == [(variant, index, "bab", 10 * index) for variant, index in asked_about]
 
 
 def test_a_claimed_counterexample_that_is_none_does_not_count(spec: BenchmarkSpec, tmp_path: Path) -> None:
@@ -435,7 +455,7 @@ def test_an_instance_list_is_decided_without_labels(finished: tuple[BenchmarkSpe
     listed = finished[1] / "benchmark/instances.csv"
     tools: list[DummyTool] = []
 
-    def factory(_plan: RunPlan, _folder: Path) -> Tool:
+    def factory(*_: object) -> Tool:
         tools.append(DummyTool(cautious))
         return tools[-1]
 
@@ -500,7 +520,7 @@ def test_a_resumed_list_keeps_what_was_chosen_from_it(finished: tuple[BenchmarkS
 
     def decide(reporter: Recorder, **options: object) -> RunSummary:
         wishes = RunOptions(out=tmp_path / "listed", **options)  # type: ignore[arg-type]
-        return run_instances(listed, wishes, reporter, machine=CPU, tool_factory=lambda _p, _f: DummyTool(cautious))
+        return run_instances(listed, wishes, reporter, machine=CPU, tool_factory=lambda *_: DummyTool(cautious))
 
     decide(first, inputs=INPUTS + 3, timeout_s=4.0, variants=("other",))
     done = decide(second, resume=True)
@@ -543,9 +563,7 @@ def test_a_list_that_names_an_instance_twice_can_be_resumed_with_fewer_rows(
 
     def decide(rows: int, **options: object) -> RunSummary:
         wishes = RunOptions(out=tmp_path / "listed", inputs=rows, **options)  # type: ignore[arg-type]
-        return run_instances(
-            twice, wishes, reporter, machine=CPU, tool_factory=lambda _plan, _folder: DummyTool(cautious)
-        )
+        return run_instances(twice, wishes, reporter, machine=CPU, tool_factory=lambda *_: DummyTool(cautious))
 
     assert sum(decide(4).summary["variants"]["base"]["sets"].values()) == 4
     fewer = decide(1, resume=True)
@@ -561,7 +579,7 @@ def test_a_list_lowers_limits_and_never_raises_them(finished: tuple[BenchmarkSpe
         options,
         reporter,
         machine=CPU,
-        tool_factory=lambda _plan, _folder: DummyTool(cautious),
+        tool_factory=lambda *_: DummyTool(cautious),
     )
     assert {result.job.limits.timeout_s for result in reporter.results} == {20.0}
 
@@ -575,7 +593,7 @@ def test_a_proof_of_what_has_a_counterexample_is_a_conflict(
     def decide(answer: ToolAnswer, **options: object) -> RunSummary:
         wishes = RunOptions(out=tmp_path / "listed", variants=("base",), **options)  # type: ignore[arg-type]
         tool = DummyTool(lambda job: answer if job.index == 1 else cautious(job))
-        return run_instances(listed, wishes, Recorder(), machine=CPU, tool_factory=lambda _plan, _folder: tool)
+        return run_instances(listed, wishes, Recorder(), machine=CPU, tool_factory=lambda *_: tool)
 
     refuted = decide(ToolAnswer(Verdict.SAT, 0.1, 0.1, Stage.ATTACK, Counterexample(image)))
     assert (refuted.conflicts, refuted.summary["variants"]["base"]["sets"]["AT"]) == (0, 1)

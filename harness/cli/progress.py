@@ -7,17 +7,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from harness.domain import InstanceResult, ResultSet, Stage, result_set
+from harness.domain import InstanceResult, Job, ResultSet, Stage, result_set
 from harness.formats.instances import format_seconds
 from harness.workflow.options import Reporter, RunPlan
 
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two lines where the output is no terminal."""
+_STAGE_LENGTH = 40
 
 
 @dataclass(slots=True)
@@ -89,6 +91,15 @@ def clock_words(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def working_words(job: Job, stage: str, domains: int) -> str:
+    """Returns what the tool works on in one line, e.g. `cifar10_test_00007: bab, 3,412 domains`."""
+    name = job.instance.property_name or job.instance.property.name
+    stem = PurePosixPath(name).name.removesuffix(".gz").removesuffix(".vnnlib")
+    # The stage is the tool's word: nothing in it may move the cursor or fill the screen.
+    said = "".join(c for c in stage if c.isprintable())[:_STAGE_LENGTH]
+    return f"{stem}: {said}" + (f", {domains:,} domains" if domains else "")
+
+
 def plan_lines(plan: RunPlan, hint: str = "") -> list[str]:
     """Returns the first lines of a run: what runs, on what device, where results go, and `hint`."""
     limit = f"{format_seconds(plan.limits.timeout_s)} s each"
@@ -117,19 +128,23 @@ def console_reporter(out: Console, hint: Callable[[RunPlan], str] | None = None)
     if not screen.is_terminal:
         yield PlainReporter(out, screen, hint)
         return
-    bars = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[words]}"),
-        TimeElapsedColumn(),
-        console=screen,
-    )
+    bars = Progress(*columns(), console=screen)
     reporter = BarReporter(out, bars, hint)
     try:
         yield reporter
     finally:
         bars.stop()
+
+
+def columns() -> tuple[ProgressColumn, ...]:
+    """Returns what stands beside each bar; tasks need a field `words`."""
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[words]}"),
+        TimeElapsedColumn(),
+    )
 
 
 class _Told:
@@ -178,14 +193,21 @@ class PlainReporter(_Told):
         if self.tally.decided:
             self._say(f"{self.tally.decided} of {self.tally.plan.instances} were decided earlier")
 
+    def working(self, job: Job, stage: str, domains: int) -> None:
+        """Writes a line where nothing was written for a while."""
+        if time.monotonic() - self._last >= PLAIN_INTERVAL_S:
+            self._tell(f"{job.variant}: working on {working_words(job, stage, domains)}")
+
     def decided(self, result: InstanceResult) -> None:
         """Writes a line now and then."""
         self.tally.add(result)
         variant = result.job.variant
         if not self.tally.left or time.monotonic() - self._last >= PLAIN_INTERVAL_S:
-            count = f"{self.tally.decided} of {self.tally.plan.instances} decided"
-            parts = (count, f"{variant}: {self.tally.words(variant)}", self.tally.time_words())
-            self._say("; ".join(part for part in parts if part))
+            self._tell(f"{variant}: {self.tally.words(variant)}")
+
+    def _tell(self, what: str) -> None:
+        count = f"{self.tally.decided} of {self.tally.plan.instances} decided"
+        self._say("; ".join(part for part in (count, what, self.tally.time_words()) if part))
 
     def _say(self, text: str) -> None:
         self._last = time.monotonic()
@@ -219,6 +241,12 @@ class BarReporter(_Told):
         self.tally.earlier(sets)
         for variant in sets:
             self._draw(variant)
+
+    def working(self, job: Job, stage: str, domains: int) -> None:
+        """Shows what the tool works on beside its network's counts, and the time left, which goes on meanwhile."""
+        words = f"{self.tally.words(job.variant)}  {escape(working_words(job, stage, domains))}"
+        self._bars.update(self._tasks[job.variant], words=words)
+        self._bars.update(self._whole, words=self.tally.time_words())
 
     def decided(self, result: InstanceResult) -> None:
         """Moves the bars."""

@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import metadata
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from harness.domain import Job, ToolAnswer, Verdict
 from harness.formats.engine_protocol import EngineRequest, decode_answer, encode_request
-from harness.tools.contract import Answered
+from harness.tools.contract import Answered, OnProgress, Progress
 from harness.tools.process import ChildEndedError, Line, LineProcess
 
 logger = logging.getLogger(__name__)
@@ -47,14 +47,6 @@ class Patience:
     """Failed requests in a row, without one answer between, after which the engine is given up for these jobs."""
 
 
-class Progress(NamedTuple):
-    """What the engine works on."""
-
-    key: str
-    stage: str
-    domains: int
-
-
 class BuiltinTool:
     """Decides all instances of a network in one engine process, and survives whatever that process does.
 
@@ -75,7 +67,7 @@ class BuiltinTool:
         seed: int = 0,
         command: Sequence[str] = ENGINE_COMMAND,
         patience: Patience | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         """Makes the tool; nothing is started yet.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from harness.domain import Job, ToolAnswer
@@ -13,6 +13,21 @@ class Answered(NamedTuple):
 
     job: Job
     answer: ToolAnswer
+
+
+class Progress(NamedTuple):
+    """What a tool works on just now; a tool that says nothing of it is as good."""
+
+    key: str
+    """Of the job. It is the tool's word: there may be no such job."""
+    stage: str
+    """In the tool's own words."""
+    domains: int
+    """Branch-and-bound domains of that job so far."""
+
+
+OnProgress = Callable[[Progress], None]
+"""Is told of progress now and then; what it raises ends the tool's work."""
 
 
 class Tool(Protocol):

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from harness.domain import UsageError
 from harness.tools.builtin import BuiltinTool
-from harness.tools.contract import Tool
+from harness.tools.contract import OnProgress, Tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,12 @@ class ToolOptions:
     device: str = "cpu"
     """`cpu` or `cuda`."""
     seed: int = 0
+    on_progress: OnProgress | None = None
+    """Told what the tool works on, by tools that say it."""
 
 
 def _builtin(options: ToolOptions) -> Tool:
-    return BuiltinTool(options.log_dir, device=options.device, seed=options.seed)
+    return BuiltinTool(options.log_dir, device=options.device, seed=options.seed, on_progress=options.on_progress)
 
 
 FACTORIES: Mapping[str, Callable[[ToolOptions], Tool]] = MappingProxyType({"builtin": _builtin})

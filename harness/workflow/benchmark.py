@@ -23,7 +23,7 @@ from harness.run.identity import JobPlanner
 from harness.run.store import Store
 from harness.tools.contract import Tool
 from harness.workflow.device import Machine, this_machine
-from harness.workflow.execute import Ledger, ToolFactory, execute, make_tool
+from harness.workflow.execute import Ledger, ProgressRelay, ToolFactory, execute, make_tool
 from harness.workflow.finish import PlannedRun, note_start, now
 from harness.workflow.folder import earlier_header, float_images, open_run, write_benchmark
 from harness.workflow.options import Reporter, RunOptions, RunPlan, RunSummary
@@ -77,15 +77,18 @@ def run_benchmark(
     images = load_images(spec.dataset, "test", options.data, plan.inputs)
     _check_images(spec, images)
     inputs = _Inputs(spec, plan, check_networks(spec, plan.variants), images)
-    tool = tool_factory(plan, folder)
+    relay = ProgressRelay(reporter)
+    tool = tool_factory(plan, folder, relay)
     header = _header(inputs, tool, earlier)
     with open_run(folder, resume=options.resume) as store:
         note_start(header, store)
         reporter.planned(plan)
-        return _run(inputs, store, tool, reporter, header)
+        return _run(inputs, store, tool, reporter, relay, header)
 
 
-def _run(inputs: _Inputs, store: Store, tool: Tool, reporter: Reporter, header: RunHeader) -> RunSummary:
+def _run(
+    inputs: _Inputs, store: Store, tool: Tool, reporter: Reporter, relay: ProgressRelay, header: RunHeader
+) -> RunSummary:
     reporter.step("writing the properties")
     manifests = {network.variant: network.manifest for network in inputs.networks if network.manifest is not None}
     run = PlannedRun(inputs.plan, header, manifests, _plan_jobs(inputs, tool))
@@ -97,7 +100,7 @@ def _run(inputs: _Inputs, store: Store, tool: Tool, reporter: Reporter, header: 
                 reporter.step(f"clean check of {network.variant}")
                 _clean_check(inputs, network, jobs, ledger, judge)
 
-    return execute(run, store, tool, reporter, first=clean_checks)
+    return execute(run, store, tool, reporter, relay, first=clean_checks)
 
 
 def _plan_jobs(inputs: _Inputs, tool: Tool) -> list[Job]:

@@ -12,23 +12,45 @@ from harness.run.scheduler import run_jobs
 from harness.run.store import Store
 from harness.run.stored import Place, job_place
 from harness.tools import registry
-from harness.tools.contract import Tool
+from harness.tools.contract import OnProgress, Progress, Tool
 from harness.workflow.finish import PlannedRun, finish, note_plan
 from harness.workflow.folder import LOG_FOLDER
 from harness.workflow.options import Reporter, RunPlan, RunSummary
 
-ToolFactory = Callable[[RunPlan, Path], Tool]
+ToolFactory = Callable[[RunPlan, Path, OnProgress], Tool]
 """Makes the tool of a plan; the path is the run folder, below which it may write logs."""
 
 
-def make_tool(plan: RunPlan, folder: Path) -> Tool:
+def make_tool(plan: RunPlan, folder: Path, on_progress: OnProgress) -> Tool:
     """Returns the registered tool that a plan names; it logs below the run folder.
 
     Raises:
         UsageError: there is no such tool.
     """
-    options = registry.ToolOptions(folder / LOG_FOLDER, device=plan.device.name, seed=plan.seed)
+    options = registry.ToolOptions(folder / LOG_FOLDER, plan.device.name, plan.seed, on_progress)
     return registry.make_tool(plan.tool, options)
+
+
+class ProgressRelay:
+    """Tells a reporter what the tool works on, job by job; made before the tool, which is made before the jobs.
+
+    Args:
+        reporter: is told.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._jobs: Mapping[str, Job] = {}
+
+    def expect(self, jobs: Sequence[Job]) -> None:
+        """Takes the jobs that progress may be of; of rows with the same key the first stands for all."""
+        self._jobs = {job.key: job for job in reversed(jobs)}
+
+    def __call__(self, progress: Progress) -> None:
+        """Passes on progress of a known job; what a tool says of others is its own affair."""
+        job = self._jobs.get(progress.key)
+        if job is not None:
+            self._reporter.working(job, progress.stage, progress.domains)
 
 
 class Ledger:
@@ -81,6 +103,7 @@ def execute(
     store: Store,
     tool: Tool,
     reporter: Reporter,
+    relay: ProgressRelay,
     first: Callable[[Ledger, Judge], None] | None = None,
 ) -> RunSummary:
     """Decides every planned job that has no final result yet, and writes what the folder is read by.
@@ -93,12 +116,14 @@ def execute(
         store: of the run folder.
         tool: decides.
         reporter: is told of the progress.
+        relay: what the tool tells of its progress.
         first: settles what needs no tool, before the tool is asked for the rest.
     """
     note_plan(run, store)
     # A property is shared by all networks, and reading it costs more than any replay: none is read twice.
     judge = Judge(properties=run.plan.inputs)
     ledger = Ledger(store, run.jobs, tool.name, reporter)
+    relay.expect(run.jobs)
     ledger.announce()
     try:
         if first is not None:

@@ -16,7 +16,7 @@ from harness.judging.judge import Judge, one_line
 from harness.run.identity import JobPlanner
 from harness.tools.contract import Tool
 from harness.workflow.device import Machine, choose_device, this_machine
-from harness.workflow.execute import Ledger, ToolFactory, execute, make_tool
+from harness.workflow.execute import Ledger, ProgressRelay, ToolFactory, execute, make_tool
 from harness.workflow.finish import PlannedRun, note_start, now
 from harness.workflow.folder import BENCHMARK_FOLDER, earlier_header, open_run
 from harness.workflow.limits import make_limits
@@ -74,14 +74,16 @@ def run_instances(
     wishes = _resumed_wishes(options, earlier)
     rows = _select(read_list(path), wishes)
     plan = _plan(name, options.out, wishes, rows, machine or this_machine())
-    tool = tool_factory(plan, options.out)
+    relay = ProgressRelay(reporter)
+    tool = tool_factory(plan, options.out, relay)
     jobs, broken = _plan_jobs(rows, plan, JobPlanner(tool.identity()))
     header = replace(_header(plan, jobs, tool, earlier), asked={name: getattr(wishes, name) for name in _WISHES})
     manifests: Mapping[str, Mapping[str, object]] = {}
     with open_run(options.out, resume=options.resume) as store:
         note_start(header, store)
         reporter.planned(plan)
-        return execute(PlannedRun(plan, header, manifests, jobs), store, tool, reporter, first=_settle(broken))
+        run = PlannedRun(plan, header, manifests, jobs)
+        return execute(run, store, tool, reporter, relay, first=_settle(broken))
 
 
 def _plan_jobs(rows: Sequence[_Row], plan: RunPlan, planner: JobPlanner) -> tuple[list[Job], list[InstanceResult]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.domain import InstanceResult, Limits, ResultSet
+from harness.domain import InstanceResult, Job, Limits, ResultSet
 from harness.workflow.device import Device
 
 
@@ -69,6 +69,9 @@ class Reporter(Protocol):
     def resumed(self, sets: Mapping[str, Mapping[ResultSet, int]]) -> None:
         """The folder has these final results from earlier, by variant and set; called once, also with none."""
 
+    def working(self, job: Job, stage: str, domains: int) -> None:
+        """The tool works on a job just now, as it says itself: in which stage, after how many domains."""
+
     def decided(self, result: InstanceResult) -> None:
         """One more input is decided and stored."""
 
@@ -83,6 +86,9 @@ class Silent:
         """Does nothing."""
 
     def resumed(self, sets: Mapping[str, Mapping[ResultSet, int]]) -> None:
+        """Does nothing."""
+
+    def working(self, job: Job, stage: str, domains: int) -> None:
         """Does nothing."""
 
     def decided(self, result: InstanceResult) -> None:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from harness.cli.progress import BarReporter, PlainReporter, Tally, clock_words, plan_lines
+from harness.cli.progress import BarReporter, PlainReporter, Tally, clock_words, columns, plan_lines, working_words
 from harness.domain import Instance, InstanceResult, Job, Limits, ResultSet, Stage, Verdict
 from harness.workflow.device import Device
 from harness.workflow.options import Reporter, RunPlan
@@ -69,6 +69,40 @@ def test_the_estimate_never_exceeds_the_bound() -> None:
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0:00"), (-3, "0:00"), (61.4, "1:01"), (3599.7, "1:00:00")])
 def test_durations(seconds: float, words: str) -> None:
     assert clock_words(seconds) == words
+
+
+def test_what_is_worked_on_is_one_line_whatever_the_tool_says() -> None:
+    job = result("a", Verdict.UNSAT, None).job
+    assert working_words(job, "bab", 3412) == "p: bab, 3,412 domains"
+    assert working_words(job, "\x1b[2J\n" + "x" * 500, 0) == "p: [2J" + "x" * 37
+
+
+def test_a_long_instance_is_seen_where_the_output_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, screen = 0.0, io.StringIO()
+    monkeypatch.setattr("harness.cli.progress.time.monotonic", lambda: now)
+    reporter = PlainReporter(Console(file=io.StringIO()), Console(file=screen))
+    reporter.planned(PLAN)
+    reporter.resumed({"a": {}, "b": {}})
+    job = result("a", Verdict.UNSAT, None).job
+    reporter.working(job, "bab", 1)
+    assert screen.getvalue() == ""
+    now = 11.0
+    reporter.working(job, "bab", 1200)
+    reporter.working(job, "bab", 1300)
+    assert screen.getvalue() == "0 of 8 decided; a: working on p: bab, 1,200 domains; at most 1:20 left\n"
+
+
+def test_a_long_instance_is_seen_beside_its_bar() -> None:
+    screen = io.StringIO()
+    bars = Progress(*columns(), console=Console(file=screen, force_terminal=True, width=160))
+    reporter = BarReporter(Console(file=io.StringIO()), bars)
+    reporter.planned(PLAN)
+    reporter.resumed({"a": {}, "b": {}})
+    reporter.working(result("b", Verdict.UNSAT, None).job, "bab [x]", 1200)
+    bars.stop()
+    last = screen.getvalue()
+    assert "SK 0  AT 0  VS 0  VF 0  p: bab [x], 1,200 domains" in last
+    assert "at most 1:20 left" in last
 
 
 def reporters(out: io.StringIO, screen: io.StringIO) -> list[Reporter]:

@@ -11,8 +11,8 @@ import pytest
 
 from harness.domain import Instance, Job, Limits, Stage, Verdict
 from harness.tools import builtin
-from harness.tools.builtin import BuiltinTool, Patience, Progress
-from harness.tools.contract import Answered
+from harness.tools.builtin import BuiltinTool, Patience
+from harness.tools.contract import Answered, Progress
 
 FAKE = Path(__file__).with_name("fake_engine.py")
 WORK = Limits(5.0, "work")

@@ -8,6 +8,7 @@ import pytest
 
 from harness.domain import Instance, Job, Limits, ToolAnswer, UsageError, Verdict
 from harness.tools.builtin import BuiltinTool
+from harness.tools.contract import Progress
 from harness.tools.dummy import DummyTool
 from harness.tools.registry import FACTORIES, ToolOptions, make_tool
 
@@ -23,6 +24,11 @@ def test_options_reach_the_tool(tmp_path: Path) -> None:
     made = make_tool("builtin", ToolOptions(tmp_path, device="cuda", seed=5))
     assert made.identity() == BuiltinTool(tmp_path, device="cuda", seed=5).identity()
     assert made.identity() != make_tool("builtin", ToolOptions(tmp_path)).identity()
+    heard: list[Progress] = []
+    told = make_tool("builtin", ToolOptions(tmp_path, on_progress=heard.append))
+    assert isinstance(told, BuiltinTool)
+    told.report(Progress("k", "bab", 1))
+    assert heard == [Progress("k", "bab", 1)]
 
 
 def test_an_unknown_tool_is_a_usage_error_that_names_the_known_ones(tmp_path: Path) -> None:
