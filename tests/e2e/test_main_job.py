@@ -9,14 +9,20 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 import pytest
 from tiny_benchmark import INPUTS, make_benchmark
 
+from harness.run.store import Store
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 300.0
+HOLDERS = 1000
 
 pytestmark = pytest.mark.slow
 
@@ -69,32 +75,41 @@ def test_the_table_stands_beside_the_published_figures(bench: Path) -> None:
 
 
 def test_a_killed_run_ends_like_an_uninterrupted_one(bench: Path) -> None:
+    store = held_store(bench / "killed", "(SELECT COUNT(*) FROM results WHERE tool_verdict IS NOT NULL) = 3", factors=6)
     command = [sys.executable, "-m", "harness", "bench", "tiny", "--out", "killed"]
     limits = ["--max-domains", "200", "--timeout", "60"]
-    child = subprocess.Popen([*command, *limits], cwd=bench, env=environment(), stdout=subprocess.DEVNULL)
-    decided = wait_for_results(bench / "killed/results.db", 1, child)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    before = rows(bench / "killed/results.db")
-    assert 0 < decided <= len(before) < 2 * INPUTS, "killed too late to show anything"
+    with ended_in_any_case(
+        subprocess.Popen([*command, *limits], cwd=bench, env=environment(), stdout=DEVNULL)
+    ) as child:
+        # The fourth answer of the verifier is never stored: the kill hits the run in the middle of that transaction.
+        wait_for_answers(store, 3, child)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    before = rows(store)
+    assert answered(store) == 3
+    assert len(before) < 2 * INPUTS
+    release(store)
     again = lgbench(bench, "bench", "tiny", "--out", "killed", "--resume")
     assert again.returncode == 0, again.stderr
-    after = rows(bench / "killed/results.db")
+    after = rows(store)
     assert {key: after[key] for key in before} == before
     assert sets(bench / "killed") == sets(bench / "whole")
 
 
 def test_docker_stop_leaves_a_resumable_run(bench: Path) -> None:
+    # Each answer takes a moment to store, so the signal comes while the verifier's answers are coming in.
+    store = held_store(bench / "stopped", "1", factors=2, last=20)
     command = [sys.executable, "-m", "harness", "bench", "tiny", "--out", "stopped"]
-    child = subprocess.Popen(
-        command, cwd=bench, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    wait_for_results(bench / "stopped/results.db", 1, child)
-    child.terminate()
-    shown, _ = child.communicate(timeout=PATIENCE_S)
+    process = subprocess.Popen(command, cwd=bench, env=environment(), stdout=subprocess.PIPE, stderr=DEVNULL, text=True)
+    with ended_in_any_case(process) as child:
+        wait_for_answers(store, 1, child)
+        child.terminate()
+        shown, _ = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == 1
     assert "--resume" in shown
-    assert 0 < len(rows(bench / "stopped/results.db")) < 2 * INPUTS, "stopped too late to show anything"
+    assert answered(store) > 0
+    assert len(rows(store)) < 2 * INPUTS, "stopped too late to show anything"
+    release(store)
     assert lgbench(bench, "bench", "tiny", "--out", "stopped", "--resume").returncode == 0
     assert sum(sets(bench / "stopped")["base"].values()) == INPUTS
 
@@ -134,15 +149,58 @@ def rows(path: Path) -> dict[tuple[str, int], tuple[str, str]]:
     return {(variant, index): (verdict, at) for variant, index, verdict, at in found}
 
 
-def wait_for_results(path: Path, count: int, child: subprocess.Popen[Any]) -> int:
-    """Waits until the store has `count` results, or the child has ended; returns how many there are."""
+def answered(path: Path) -> int:
+    """Results that the verifier was asked for."""
+    with sqlite3.connect(path) as database:
+        (count,) = database.execute("SELECT COUNT(*) FROM results WHERE tool_verdict IS NOT NULL").fetchone()
+    return int(count)
+
+
+def held_store(folder: Path, when: str, factors: int, last: int = HOLDERS) -> Path:
+    """Returns a new store in which storing an answer of the verifier takes long: a trigger counts a huge product.
+
+    Args:
+        folder: the run folder to make.
+        when: SQL condition under which an answer takes long.
+        factors: the product has `HOLDERS ** factors * last` rows; six are more than can ever be counted.
+        last: see `factors`.
+    """
+    folder.mkdir()
+    path = folder / "results.db"
+    Store.open(path, create=True).close()
+    product = ", ".join(["holders"] * factors).replace("holders", "holders AS h{}").format(*range(factors))
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE holders (x)")
+        database.executemany("INSERT INTO holders VALUES (?)", [(x,) for x in range(HOLDERS)])
+        database.execute(
+            f"CREATE TRIGGER hold BEFORE INSERT ON results WHEN NEW.tool_verdict IS NOT NULL AND {when} "
+            f"BEGIN SELECT SUM(h0.x * last.x) FROM {product}, holders AS last WHERE last.x < {last}; END"
+        )
+    database.close()
+    return path
+
+
+def release(path: Path) -> None:
+    """Makes a held store an ordinary one."""
+    with sqlite3.connect(path) as database:
+        database.execute("DROP TRIGGER hold")
+        database.execute("DROP TABLE holders")
+    database.close()
+
+
+@contextmanager
+def ended_in_any_case(child: subprocess.Popen[Any]) -> Iterator[subprocess.Popen[Any]]:
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+def wait_for_answers(path: Path, count: int, child: subprocess.Popen[Any]) -> None:
+    """Waits until the store has `count` answers of the verifier."""
     deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        try:
-            found = len(rows(path)) if path.exists() else 0
-        except sqlite3.OperationalError:
-            found = 0
-        if found >= count or child.poll() is not None:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("no results came")
+    while answered(path) < count:
+        assert child.poll() is None, "the run was over before it was hit"
+        assert time.monotonic() < deadline, "no answers came"
+        time.sleep(0.02)
