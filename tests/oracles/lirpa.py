@@ -59,7 +59,7 @@ def _patch() -> None:
     if not hasattr(helper, "_set_opset_version"):
         helper._set_opset_version = _set_opset  # type: ignore[attr-defined]
     if not hasattr(torch._C.Node, "__getitem__"):
-        torch._C.Node.__getitem__ = _attribute  # type: ignore[attr-defined]
+        torch._C.Node.__getitem__ = _attribute  # type: ignore[method-assign]
 
 
 def _set_opset(version: int) -> None:
