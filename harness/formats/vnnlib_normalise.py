@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.domain import InputBox, OutputPolytope, Property, PropertyCase
-from harness.formats.vnnlib_reader import AllOf, AnyOf, Atom, Formula, Statements
+from harness.formats.vnnlib_reader import AllOf, AnyOf, Atom, Formula, InputBounds, Statements
 
 MAX_CONJUNCTIONS = 100_000
 """More are refused: the formula is a product of disjunctions that no verifier could work off."""
@@ -35,6 +35,7 @@ def normalise(statements: Statements) -> Property:
     # Plain asserts come first: they hold in every conjunction, and are nearly all of a property.
     common, formulas = _split(statements.formulas)
     box = _Bounds(statements, None)
+    box.take_blocks(statements.bounds)
     shared = box.take(common)
     cases: dict[bytes, tuple[_Bounds, list[OutputPolytope]]] = {}
     if shared is not None:
@@ -73,6 +74,15 @@ class _Bounds:
             else:
                 self._narrow(atom)
         return rows
+
+    def take_blocks(self, blocks: Iterable[InputBounds]) -> None:
+        """Narrows the bounds by blocks of plain ones; for the bounds that all cases share."""
+        lower, upper = np.array(self.lower), np.array(self.upper)
+        for block in blocks:
+            # Adding 0 turns -0 into 0.
+            np.minimum.at(upper, block.variable[block.upper], block.value[block.upper] + 0.0)
+            np.maximum.at(lower, block.variable[~block.upper], block.value[~block.upper] + 0.0)
+        self.lower, self.upper = lower.tolist(), upper.tolist()
 
     def _narrow(self, atom: Atom) -> None:
         if len(atom.terms) != 1:

@@ -11,12 +11,24 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.domain import BoolArray, FloatArray
 from harness.formats.vnnlib_tokens import END, TokenStream
 
 MAX_DEPTH = 64
+BLOCK = 128
+"""Statements that are looked at together."""
+_SHAPES: Mapping[str, tuple[str, ...]] = {
+    "declare-const": ("(", "declare-const", "", "Real", ")"),
+    "assert": ("(", "assert", "(", "", "", "", ")", ")"),
+}
+"""Tokens of the statements that come in blocks; empty where they differ from one statement to the next."""
 
 _VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NUMBERS = re.compile(rf"(?:{_NUMBER.pattern} )+")
 # Statements of SMT-LIB that some generators add and that say nothing about the property.
 _IGNORED = frozenset({"set-logic", "set-info", "set-option", "check-sat", "get-model", "exit"})
 
@@ -46,6 +58,17 @@ class AnyOf(NamedTuple):
 Formula: TypeAlias = Atom | AllOf | AnyOf
 
 
+class InputBounds(NamedTuple):
+    """Plain asserts `X_i <= c` and `X_i >= c`, one after the other in the text; all of them hold."""
+
+    variable: NDArray[np.int64]
+    """i of each, `(bounds,)`."""
+    value: FloatArray
+    """c of each, `(bounds,)`, finite."""
+    upper: BoolArray
+    """Whether it is `<=`, `(bounds,)`."""
+
+
 class _Linear(NamedTuple):
     terms: dict[int, float]
     constant: float
@@ -60,7 +83,9 @@ class Statements(NamedTuple):
     outputs: int
     """Number of outputs; Y_0 up to this are declared."""
     formulas: tuple[Formula, ...]
-    """One for each assert: all of them hold on a violation."""
+    """One for each assert that is not among `bounds`: all of them hold on a violation."""
+    bounds: tuple[InputBounds, ...] = ()
+    """The asserts that were read in blocks: they hold as well."""
 
 
 def read_statements(text: str, source: str) -> Statements:
@@ -85,11 +110,12 @@ class _Reader:
         self.keys: dict[str, int] = {}
         self.declared: dict[str, dict[int, int]] = {"X": {}, "Y": {}}
         self.formulas: list[Formula] = []
+        self.bounds: list[InputBounds] = []
 
     def read(self) -> Statements:
         index = 0
         while self.tokens[index] != END:
-            index = self._bound(index) or self._statement(index)
+            index = self._block(index) or self._bound(index) or self._statement(index)
         for name, where in self.declared.items():
             missing = next((i for i in range(len(where)) if i not in where), None)
             if missing is not None:
@@ -98,13 +124,57 @@ class _Reader:
                 raise self.stream.error(where[highest], message)
         inputs = self.declared["X"]
         return Statements(
-            self.stream, tuple(inputs[i] for i in range(len(inputs))), len(self.declared["Y"]), tuple(self.formulas)
+            self.stream,
+            tuple(inputs[i] for i in range(len(inputs))),
+            len(self.declared["Y"]),
+            tuple(self.formulas),
+            tuple(self.bounds),
         )
+
+    def _block(self, index: int) -> int:
+        """Takes `BLOCK` statements at once if they are all alike, as in an image property; returns 0 otherwise.
+
+        Whatever is unusual in one of them leaves the block to the readers of single statements, with their errors.
+        Comparing whole columns of tokens reads an image property more than twice as fast.
+        """
+        head, tokens = self.tokens[index + 1], self.tokens
+        last = index + (BLOCK - 1) * len(_SHAPES.get(head, ""))
+        if head not in _SHAPES or last + 8 >= len(tokens) or tokens[last + 1] != head:
+            return 0
+        shape = _SHAPES[head]
+        width = len(shape)
+        columns = [tokens[index + k : index + BLOCK * width : width] for k in range(width)]
+        if any(word and column != [word] * BLOCK for word, column in zip(shape, columns, strict=True)):
+            return 0
+        done = self._declarations(columns[2], index) if head == "declare-const" else self._bounds(*columns[3:6])
+        return index + BLOCK * width if done else 0
+
+    def _declarations(self, names: list[str], index: int) -> bool:
+        """Declares the next inputs in their order; returns False, and declares nothing, for other names."""
+        first = len(self.declared["X"])
+        numbers = range(first, first + BLOCK)
+        if names != [f"X_{i}" for i in numbers] or not self.keys.keys().isdisjoint(names):
+            return False
+        self.keys.update(zip(names, numbers, strict=True))
+        self.declared["X"].update((i, index + 2 + k * len(_SHAPES["declare-const"])) for k, i in enumerate(numbers))
+        return True
+
+    def _bounds(self, operators: list[str], names: list[str], numbers: list[str]) -> bool:
+        """Keeps bounds on declared inputs; returns False, and keeps nothing, for anything else."""
+        keys = [self.keys.get(name, -1) for name in names]
+        if min(keys) < 0 or not {"<=", ">="}.issuperset(operators) or not _NUMBERS.fullmatch(" ".join([*numbers, ""])):
+            return False
+        values = np.array([float(number) for number in numbers])
+        if not np.isfinite(values).all():
+            return False
+        upper = np.array([operator == "<=" for operator in operators])
+        self.bounds.append(InputBounds(np.array(keys, np.int64), values, upper))
+        return True
 
     def _bound(self, index: int) -> int:
         """Takes an assert of the form `variable <= number` or `>=`; returns 0 for anything else.
 
-        Nearly all statements of an image property are such; this path makes them four times as fast.
+        What is left of such statements beside whole blocks; this path makes them four times as fast.
         """
         _, head, _, operator, name, number, first, second = self.tokens[index : index + 8]
         key = self.keys.get(name)

@@ -1,0 +1,106 @@
+"""Statements that are read in blocks mean what they mean when they are read one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harness.domain import Property, UsageError
+from harness.formats import vnnlib_reader
+from harness.formats.vnnlib import parse_property
+from harness.formats.vnnlib_reader import BLOCK, read_statements
+
+INPUTS = 3 * BLOCK + 5
+
+
+def image_property(seed: int = 0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    lower = rng.normal(size=INPUTS).tolist()
+    lines = [f"(declare-const X_{i} Real)" for i in range(INPUTS)]
+    lines += ["(declare-const Y_0 Real)", "(declare-const Y_1 Real)"]
+    for i, low in enumerate(lower):
+        lines += [f"(assert (>= X_{i} {low!r}))", f"(assert (<= X_{i} {low + 0.1!r}))"]
+    return [*lines, "(assert (or (and (>= Y_0 Y_1))))"]
+
+
+def one_by_one(text: str, monkeypatch: pytest.MonkeyPatch) -> Property:
+    with monkeypatch.context() as patch:
+        patch.setattr(vnnlib_reader, "BLOCK", 10**9)
+        assert not read_statements(text, "p").bounds
+        return parse_property(text, "p")
+
+
+def assert_same(a: Property, b: Property) -> None:
+    assert (a.input_size, a.output_size, len(a.cases)) == (b.input_size, b.output_size, len(b.cases))
+    for one, other in zip(a.cases, b.cases, strict=True):
+        assert one.box.lower.tobytes() == other.box.lower.tobytes()
+        assert one.box.upper.tobytes() == other.box.upper.tobytes()
+        for p, q in zip(one.polytopes, other.polytopes, strict=True):
+            assert p.coefficients.tobytes() == q.coefficients.tobytes()
+            assert p.rhs.tobytes() == q.rhs.tobytes()
+            assert p.strict.tobytes() == q.strict.tobytes()
+
+
+def test_blocks_are_taken() -> None:
+    statements = read_statements("\n".join(image_property()), "p")
+    assert sum(len(block.value) for block in statements.bounds) >= 2 * INPUTS - 2 * BLOCK
+    assert len(statements.formulas) < 2 * BLOCK
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        [],
+        ["(assert (<= X_7 0.0))", "(assert (>= X_7 -0.0))"],  # tighter than the block's, and both zeros
+        ["(assert (or (and (<= X_3 9.0) (>= Y_0 0)) (and (>= X_3 -9) (<= Y_1 0))))"],  # boxes of their own
+    ],
+)
+def test_same_property(extra: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "\n".join(image_property() + extra)
+    assert_same(parse_property(text, "p"), one_by_one(text, monkeypatch))
+
+
+def test_repeated_bounds_in_a_block_are_all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = image_property()
+    lines += [f"(assert (<= X_0 {value}))" for value in np.linspace(3, -3, 2 * BLOCK)] + ["(assert (>= X_0 -5.0))"]
+    found = parse_property("\n".join(lines), "p")
+    assert found.cases[0].box.upper[0] == -3
+    assert_same(found, one_by_one("\n".join(lines), monkeypatch))
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        (40, "(declare-const X_39 Real)"),  # twice
+        (40, "(declare-const X_40 Int)"),
+        (40, "(declare-const Z_40 Real)"),
+        (INPUTS + 40, "(assert (<= X_99999 1.0))"),
+        (INPUTS + 40, "(assert (<= X_1 nan))"),
+        (INPUTS + 40, "(assert (<= X_1 1_0))"),
+        (INPUTS + 40, "(assert (<= X_1 1e999))"),
+        (INPUTS + 40, "(assert (=> X_1 1.0))"),
+        (INPUTS + 40, "(assert (<= X_1 1.0)"),
+        (INPUTS + 40, "(assert (<= X_1 1.0)))"),
+    ],
+)
+def test_mistakes_inside_a_block_have_the_same_message(place: int, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = image_property()
+    lines[place] = line
+    text = "\n".join(lines)
+    with pytest.raises(UsageError) as block:
+        parse_property(text, "p")
+    with pytest.raises(UsageError) as single:
+        one_by_one(text, monkeypatch)
+    assert str(block.value) == str(single.value)
+
+
+def test_bounds_on_outputs_are_no_bounds_on_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = image_property() + [f"(assert (<= Y_0 {k}.5))" for k in range(2 * BLOCK)]
+    text = "\n".join(lines)
+    assert_same(parse_property(text, "p"), one_by_one(text, monkeypatch))
+
+
+def test_an_input_without_bound_is_noticed() -> None:
+    lines = [line for line in image_property() if line.startswith("(assert (<= X_9 ") is False]
+    with pytest.raises(UsageError, match="X_9 has no finite upper bound"):
+        parse_property("\n".join(lines), "p")
