@@ -9,14 +9,24 @@ import importlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import NamedTuple
 
 import click
 
+from harness.cli.clock import process_start
+
 EXIT_INTERRUPTED = EXIT_FAILED = 1
 EXIT_USAGE = 2
+
+
+class Started(NamedTuple):
+    """What every command is told, as click's context object."""
+
+    at: float
+    """When the command was started, on the clock of `time.monotonic`; a process of its own started with it."""
 
 
 class LazyCommand(NamedTuple):
@@ -103,8 +113,10 @@ def main(argv: Sequence[str] | None = None, command: click.Command = cli, name: 
         name: what usage lines call the program.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    began = process_start() if argv is None else time.monotonic()
     try:
-        code = command.main(args=None if argv is None else list(argv), prog_name=name, standalone_mode=False)
+        given = None if argv is None else list(argv)
+        code = command.main(args=given, prog_name=name, standalone_mode=False, obj=Started(began))
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:

@@ -4,51 +4,123 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import click
 
-from harness.domain import Instance, InstanceResult, Job, Verdict
+from harness.cli.main import EXIT_INTERRUPTED, Started
+from harness.domain import Instance, InstanceResult, Job, ToolAnswer, UsageError, Verdict
+from harness.files import write_atomically
+from harness.formats.compressed import locate
 from harness.formats.counterexample import format_counterexample
 from harness.judging.judge import Judge
 from harness.workflow.device import DEVICES, choose_device, this_machine
 from harness.workflow.limits import make_limits
 
 DEFAULT_TIMEOUT_S = 300.0
+FINISH_S = 0.2
+"""Seconds of the limit that are kept for the replay of a counterexample and the output."""
 
 
 @click.command()
 @click.argument("network", type=click.Path(path_type=Path))
 @click.argument("spec", type=click.Path(path_type=Path))
-@click.option("--timeout", type=float, default=DEFAULT_TIMEOUT_S, show_default=True, metavar="S", help="Seconds.")
+@click.option(
+    "--timeout",
+    type=float,
+    default=DEFAULT_TIMEOUT_S,
+    show_default=True,
+    metavar="S",
+    help="Seconds from the start of the command to the answer, the loading of libraries included.",
+)
 @click.option("--max-domains", type=click.IntRange(min=0), metavar="N", help="Domains that may be visited.")
 @click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random starts.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="VNN-COMP's result file: the verdict, after sat the counterexample; says timeout until there is an answer.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+@click.pass_obj
 def verify(
-    network: Path, spec: Path, timeout: float, max_domains: int | None, device: str, seed: int, as_json: bool
+    started: Started,
+    network: Path,
+    spec: Path,
+    timeout: float,
+    max_domains: int | None,
+    device: str,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Decide whether some input of NETWORK (ONNX) violates SPEC (VNN-LIB).
 
     The first line is the verdict alone: sat (a violation was found), unsat (proved that there is none), unknown,
-    timeout or error. After sat comes the counterexample as VNN-COMP writes it, replayed on ONNX Runtime. A reason goes
-    to standard error. The exit code is 0 whatever the verdict.
+    timeout or error. After sat comes the counterexample as VNN-COMP writes it, replayed on ONNX Runtime. The time and,
+    where there is one, a reason go to standard error. The exit code is 0 whatever the verdict, 1 where the command was
+    stopped, 2 where a file is missing or cannot be used.
     """
     limits = make_limits(timeout, max_domains, on="wall")
     chosen = choose_device(device, this_machine())
+    _check_files(network, spec)
+    if out is not None:
+        write_atomically(out, f"{Verdict.TIMEOUT}\n")
     # Read when torch is imported; spinning threads slow each other down on a busy host.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     from harness.verifier.api import verify_instance
 
-    answer = verify_instance(network, spec, limits.timeout_s, chosen.name, seed, limits.max_domains)
+    left = limits.timeout_s - FINISH_S - (time.monotonic() - started.at)
+    if left > 0:
+        with stopped_at_once():
+            answer = verify_instance(network, spec, left, chosen.name, seed, limits.max_domains)
+    else:
+        answer = ToolAnswer(Verdict.TIMEOUT, 0.0, 0.0, message="the limit was over before the engine had started")
     job = Job("", Instance(network, spec, limits.timeout_s), network.stem, 0, limits)
-    _print(Judge().judge(job, answer), as_json=as_json)
-
-
-def _print(result: InstanceResult, *, as_json: bool) -> None:
+    result = Judge().judge(job, replace(answer, wall_s=time.monotonic() - started.at))
     witness = result.counterexample if result.verdict is Verdict.SAT else None
     text = "" if witness is None else format_counterexample(witness)
+    if out is not None:
+        write_atomically(out, f"{result.verdict}\n{text}")
+    _print(result, text, as_json=as_json)
+
+
+@contextmanager
+def stopped_at_once() -> Iterator[None]:
+    """Ends the process on SIGTERM or Ctrl-C without waiting for anything: the engine's threads stop for no exception.
+
+    Nothing is lost by that: whatever the block does, it writes no file.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, _stop) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    os.write(2, b"error: interrupted\n")
+    os._exit(EXIT_INTERRUPTED)
+
+
+def _check_files(*paths: Path) -> None:
+    """Raises where a file is missing, before a second is spent on libraries."""
+    for path in paths:
+        if locate(path) is None:
+            raise UsageError(f"{path}: no such file, and no {path.name}.gz beside it; check the path")
+
+
+def _print(result: InstanceResult, text: str, *, as_json: bool) -> None:
     if as_json:
         values = {
             "verdict": result.verdict.value,
@@ -63,5 +135,5 @@ def _print(result: InstanceResult, *, as_json: bool) -> None:
     click.echo(result.verdict.value)
     if text:
         click.echo(text.rstrip("\n"))
-    if result.message:
-        click.echo(result.message, err=True)
+    stage = "" if result.stage is None else f" ({result.stage})"
+    click.echo(f"{result.wall_s:.2f} s{stage}{f': {result.message}' if result.message else ''}", err=True)
