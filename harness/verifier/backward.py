@@ -13,9 +13,23 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from harness.verifier.graph import Add, Conv, Graph, Linear, Relu, Reshape, Scale, Transpose, size
+from harness.verifier.graph import (
+    Add,
+    Concat,
+    Conv,
+    Graph,
+    Linear,
+    Pick,
+    Relu,
+    Reshape,
+    Scale,
+    Smooth,
+    Transpose,
+    size,
+)
 from harness.verifier.interval import Bounds, Box
 from harness.verifier.rows import Rows, conv_backward, conv_rows, sum_rows, unit_rows
+from harness.verifier.smooth import smooth_lines
 
 ROW_BYTES = 64 * 2**20
 """Working set of one chunk of rows; larger chunks fall out of the cache and are no faster."""
@@ -36,26 +50,29 @@ ActivationRule: TypeAlias = Callable[[int, Rows], Passed]
 class Relaxation:
     """Linear bounds of one activation over a batch of boxes.
 
-    Guarantees `lower_slope z <= a(z) <= upper_slope z + upper_offset` for every z in the bounds it was made from, up to
-    rounding; for a linear (grafted) neuron both are the function itself and `lower_offset` equals `upper_offset`.
+    Guarantees `lower_slope z + lower_offset <= a(z) <= upper_slope z + upper_offset` for every z in the bounds it was
+    made from, up to rounding; for a linear (grafted) neuron both are the function itself and `lower_offset` equals
+    `upper_offset`; for a smooth activation it holds in real arithmetic.
     """
 
     lower_slope: Tensor
     """`(batch, *neurons)`; alpha where the neuron is unstable."""
     upper_slope: Tensor
     lower_offset: Tensor
-    """Zero but for grafted neurons."""
+    """Zero but for grafted neurons and smooth activations."""
     upper_offset: Tensor
 
 
-def relax(op: Relu, bounds: Bounds) -> Relaxation:
+def relax(op: Relu | Smooth, bounds: Bounds) -> Relaxation:
     """Returns the tightest upper line and the area-minimising lower line of every neuron (Zhang et al. 2018).
 
     Args:
-        op: the activation.
+        op: the activation; of a smooth one the lines are `smooth_lines`.
         bounds: bounds of its input; they must hold.
     """
     lb, ub = bounds
+    if isinstance(op, Smooth):
+        return Relaxation(*smooth_lines(op.kind, lb, ub))
     active, inactive = lb >= 0, ub <= 0
     width = torch.where(active | inactive, torch.ones_like(lb), ub - lb)
     upper = torch.where(active, torch.ones_like(lb), torch.where(inactive, torch.zeros_like(lb), ub / width))
@@ -105,11 +122,10 @@ def to_input(graph: Graph, start: int, rows: Rows, rule: ActivationRule) -> Pass
         if here is None:
             continue
         op, inputs = graph.nodes[index].op, graph.nodes[index].inputs
-        if isinstance(op, Relu):
+        if isinstance(op, Relu | Smooth):
             passed = rule(index, here)
-        elif isinstance(op, Add):
-            for source, sign in zip(inputs, op.signs, strict=True):
-                part = here if sign > 0 else here.with_coefficients(-here.A)
+        elif isinstance(op, Add | Concat):
+            for source, part in zip(inputs, _parts(graph, index, here), strict=True):
                 _collect(graph, pending, source, part)
             continue
         else:
@@ -120,6 +136,20 @@ def to_input(graph: Graph, start: int, rows: Rows, rule: ActivationRule) -> Pass
     if result is None:
         result = Rows(rows.A.new_zeros(len(rows), *graph.input_shape), rows.owner)
     return Passed(result, const)
+
+
+def _parts(graph: Graph, index: int, rows: Rows) -> list[Rows]:
+    """Returns the rows of each operand of a node that joins several values."""
+    node = graph.nodes[index]
+    if isinstance(node.op, Add):
+        return [rows if sign > 0 else rows.with_coefficients(-rows.A) for sign in node.op.signs]
+    if not isinstance(node.op, Concat):
+        raise TypeError(f"{type(node.op).__name__} has one operand")
+    axis = node.op.axis
+    if axis > 0:
+        rows = rows.whole(node.shape)  # windows of an image can be cut by channel only
+    sizes = [graph.nodes[i].shape[axis] for i in node.inputs]
+    return [rows.with_coefficients(part) for part in torch.split(rows.A, sizes, axis + 1)]
 
 
 def _collect(graph: Graph, pending: dict[int, Rows], index: int, rows: Rows) -> None:
@@ -148,6 +178,8 @@ def _affine(graph: Graph, index: int, rows: Rows) -> Passed:
         return Passed(rows.with_coefficients(rows.A * factor), const)
     if isinstance(op, Reshape):
         return Passed(Rows(rows.whole(node.shape).A.reshape(len(rows), *before), rows.owner), nothing)
+    if isinstance(op, Pick):
+        return Passed(Rows(op.backward(rows.whole(node.shape).A, before), rows.owner), nothing)
     if isinstance(op, Transpose):
         inverse = [0] * len(op.permutation)
         for new, old in enumerate(op.permutation):

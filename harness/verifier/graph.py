@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 Shape: TypeAlias = tuple[int, ...]
+SmoothKind: TypeAlias = Literal["sigmoid", "tanh"]
 
 
 class Pads(NamedTuple):
@@ -136,6 +137,54 @@ class Transpose:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Pick:
+    """Some elements of a value, in any order and as often as one likes (Slice, Split, Gather, Expand and the like)."""
+
+    index: Tensor
+    """Flat index of each element in the operand, `(size of shape,)` int64."""
+    shape: Shape
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Returns the elements as `(batch, *shape)`."""
+        return values[0].flatten(1)[:, self.index].view(len(values[0]), *self.shape)
+
+    def backward(self, A: Tensor, before: Shape) -> Tensor:
+        """Returns the adjoint applied to coefficients.
+
+        Args:
+            A: `(rows, *shape)`.
+            before: shape of the operand, which the result has behind its rows.
+        """
+        result = A.new_zeros(len(A), size(before))
+        return result.index_add_(1, self.index, A.reshape(len(A), -1)).view(len(A), *before)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Concat:
+    """Several values, one behind the other along one dimension."""
+
+    axis: int
+    """Of the value's own dimensions, from 0."""
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Returns the joined value."""
+        return torch.cat(values, self.axis + 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Smooth:
+    """A sigmoid or tanh on every element: an activation that is relaxed, but never split."""
+
+    name: str
+    """Qualified name of the activation."""
+    kind: SmoothKind
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Returns the activations, same shape."""
+        return torch.sigmoid(values[0]) if self.kind == "sigmoid" else torch.tanh(values[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Relu:
     """An activation: ReLU, except where `linear` is set, where it is `slope * x + intercept` (a grafted neuron)."""
 
@@ -154,7 +203,7 @@ class Relu:
         return torch.where(self.linear, self.slope * x + self.intercept, x.clamp(min=0))
 
 
-Op: TypeAlias = Input | Conv | Linear | Scale | Add | Reshape | Transpose | Relu
+Op: TypeAlias = Input | Conv | Linear | Scale | Add | Reshape | Transpose | Pick | Concat | Relu | Smooth
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,14 +257,23 @@ class Graph:
                 yield node.op.factor
 
     def activations(self) -> tuple[int, ...]:
-        """Returns the indices of the activation nodes, in forward order."""
-        return tuple(k for k, node in enumerate(self.nodes) if isinstance(node.op, Relu))
+        """Returns the indices of the activation nodes, smooth ones included, in forward order."""
+        return tuple(k for k, node in enumerate(self.nodes) if isinstance(node.op, Relu | Smooth))
+
+    @property
+    def has_smooth(self) -> bool:
+        """Whether some activation is smooth: such a network can be neither folded nor split by neurons."""
+        return any(isinstance(node.op, Smooth) for node in self.nodes)
 
     def activation(self, index: int) -> Relu:
-        """Returns the activation at a node index."""
+        """Returns the piecewise linear activation at a node index.
+
+        Raises:
+            ValueError: there is none; a smooth activation has no linear pieces.
+        """
         op = self.nodes[index].op
         if not isinstance(op, Relu):
-            raise ValueError(f"node {index} is not an activation")
+            raise ValueError(f"node {index} is not a piecewise linear activation")
         return op
 
     def values(self, x: Tensor) -> list[Tensor]:
@@ -255,6 +313,8 @@ def _cast(op: Op, dtype: torch.dtype, device: torch.device) -> Op:
         if isinstance(op, Scale):
             return replace(op, factor=op.factor.to(device, dtype), offset=op.offset.to(device, dtype), bias_size=size_)
         return replace(op, weight=op.weight.to(device, dtype), bias=op.bias.to(device, dtype), bias_size=size_)
+    if isinstance(op, Pick):
+        return replace(op, index=op.index.to(device))
     if isinstance(op, Relu) and op.linear is not None and op.slope is not None and op.intercept is not None:
         return replace(
             op,
