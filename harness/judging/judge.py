@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from harness.domain import (
@@ -14,13 +15,14 @@ from harness.domain import (
     LgBenchError,
     Limits,
     Property,
+    Stage,
     ToolAnswer,
     Verdict,
     WitnessCheck,
     WitnessVerdict,
 )
 from harness.files import sha256_bytes
-from harness.formats.compressed import read_bytes
+from harness.formats.compressed import locate, read_bytes
 from harness.formats.onnx_file import OnnxSession, load_model_bytes, open_session
 from harness.formats.vnnlib import read_property
 from harness.judging.replay import Replay, Rules, replay_with_outputs
@@ -90,22 +92,29 @@ class Judge:
         self._rules = rules
         self._sessions: _Recent[OnnxSession] = _Recent(networks)
         self._properties: _Recent[Property] = _Recent(properties)
+        self._hashes: _Recent[str] = _Recent(networks + properties)
 
     def judge(self, job: Job, answer: ToolAnswer) -> InstanceResult:
         """Returns the judged result of an answer; see `judgement`.
 
-        The tool's word is kept beside it. Where a counterexample could be run, the result has it with the outputs
+        The tool's word is kept beside it. An answer on files that are no longer those that were planned is an error.
+        Where a counterexample could be run, the result has it with the outputs
         that ONNX Runtime gave. Times that are no times (negative, infinite, not a number) are stored as 0.
         """
-        wall_s, work_s = _seconds(answer.wall_s), _seconds(answer.work_s)
-        replayed = self.replay(job, answer.counterexample) if answer.verdict is Verdict.SAT else None
+        said, wall_s, work_s = Verdict(answer.verdict), _seconds(answer.wall_s), _seconds(answer.work_s)
+        replayed = self.replay(job, answer.counterexample) if said is Verdict.SAT else None
         witness = None if replayed is None else replayed.check
-        verdict, why = judgement(answer.verdict, is_late(job.limits, wall_s, work_s), witness)
+        verdict, why = judgement(said, is_late(job.limits, wall_s, work_s), witness)
+        changed = self._changed(job) if verdict is Verdict.UNSAT else ""
+        if changed:
+            verdict, why = Judgement(Verdict.ERROR, f"unsat, but {changed}")
         return InstanceResult(
             job,
             verdict,
-            answer.verdict,
-            answer.stage,
+            # What a tool said of other files is no claim about this instance.
+            None if changed else said,
+            # The clean check is ours: a tool that claims it would take an input out of the statistics.
+            None if answer.stage is Stage.CLEAN else answer.stage,
             wall_s,
             work_s,
             witness,
@@ -123,6 +132,27 @@ class Judge:
             return replay_with_outputs(self._session(job), self._property(job), counterexample, self._rules)
         except LgBenchError as error:
             return Replay(WitnessCheck(WitnessVerdict.UNSUPPORTED, one_line(str(error))), None)
+
+    def _changed(self, job: Job) -> str:
+        """Returns which file of a job is no longer the planned one; empty where both are, or none was hashed.
+
+        One that is gone was there when the tool read it, so nothing is held against the answer.
+        """
+        planned = ((job.instance.network, job.network_sha256), (job.instance.property, job.property_sha256))
+        for path, sha256 in planned:
+            try:
+                file = locate(path) if sha256 else None
+                if file is not None and self._hash_of(file) != sha256:
+                    return f"{path}: changed since the run was planned"
+            except (LgBenchError, OSError) as error:
+                return str(error)
+        return ""
+
+    def _hash_of(self, file: Path) -> str:
+        """Returns the hash of a file's content, read again only where the file was written since."""
+        state = file.stat()
+        key = (file, state.st_ino, state.st_size, state.st_mtime_ns)
+        return self._hashes.get(key, lambda: sha256_bytes(read_bytes(file)))
 
     def _session(self, job: Job) -> OnnxSession:
         path = job.instance.network

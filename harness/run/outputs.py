@@ -17,6 +17,8 @@ from harness.run.stored import StoredResult
 SUFFIX = ".counterexample"
 KEY_DIGITS = 12
 """Hex digits of a key that tell two files of one name apart."""
+MAX_NAME_BYTES = 220
+"""File systems take 255 bytes, and while a file is written its name is a little longer."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,8 @@ def write_counterexamples(store: Store, rows: Iterable[StoredResult], folder: Pa
 
     Each was replayed as `correct`, and its outputs are those of ONNX Runtime. One that the format cannot hold is left
     out with a warning: the row keeps it. Names are those of `counterexample_name`; where several networks or
-    properties of the rows share one, the first digits of the row's key tell their files apart.
+    properties of the rows share one, or the name is longer than a file's may be, the first digits of the row's key
+    tell their files apart.
     """
     rows = list(rows)
     owners = Counter(_name(row) for row in {(row.network_name, row.property_name): row for row in rows}.values())
@@ -58,7 +61,12 @@ def write_counterexamples(store: Store, rows: Iterable[StoredResult], folder: Pa
         counterexample = store.counterexample(row.key) if row.verdict is Verdict.SAT else None
         if counterexample is None:
             continue
-        name = _name(row) if owners[_name(row)] == 1 else _name(row, f"-{row.key[:KEY_DIGITS]}")
+        name, mark = _name(row), f"-{row.key[:KEY_DIGITS]}"
+        if owners[name] > 1:
+            name = _name(row, mark)
+        if len(name.encode()) > MAX_NAME_BYTES:
+            kept = MAX_NAME_BYTES - len(f"{mark}{SUFFIX}")
+            name = name.encode()[:kept].decode(errors="ignore") + mark + SUFFIX
         try:
             written.append(write_counterexample(folder, name, counterexample))
         except ValueError as error:

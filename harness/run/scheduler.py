@@ -72,13 +72,16 @@ def run_jobs(
         with closing(_decided(batches, tool, judge)) as results:
             while waiting and not stop():
                 result = next(results)
-                for job in waiting.pop(result.job.key):
-                    own = replace(result, job=job)
-                    store.add(own, tool=tool.name)
-                    done += 1
-                    errors += own.verdict is Verdict.ERROR
-                    if on_result is not None:
-                        on_result(own)
+                own = [replace(result, job=job) for job in waiting[result.job.key]]
+                for one in own:
+                    store.add(one, tool=tool.name)
+                # Only now: an interruption before this line leaves the job open, and the run says so.
+                del waiting[result.job.key]
+                done += len(own)
+                errors += len(own) if result.verdict is Verdict.ERROR else 0
+                if on_result is not None:
+                    for one in own:
+                        on_result(one)
     except KeyboardInterrupt:
         logger.warning("interrupted with %d jobs open", len(waiting))
     return RunOutcome(done, skipped, errors, interrupted=bool(waiting))

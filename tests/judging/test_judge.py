@@ -4,6 +4,7 @@ import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from harness.domain import (
     EngineRecord,
     Job,
     Limits,
+    ResultSet,
     Stage,
     ToolAnswer,
     Verdict,
     WitnessCheck,
     WitnessVerdict,
+    result_set,
 )
 from harness.formats.onnx_file import OnnxSession, open_session
 from harness.judging import judge as module
@@ -138,6 +141,33 @@ def test_only_sat_is_replayed(tmp_path: Path) -> None:
     job.instance.network.unlink()
     result = Judge().judge(job, answer(Verdict.UNSAT))
     assert (result.verdict, result.witness) == (Verdict.UNSAT, None)
+
+
+@pytest.mark.parametrize("file", ["network", "property"])
+def test_a_proof_about_files_that_were_not_planned_is_none(job: Job, file: str) -> None:
+    judge = Judge()
+    assert judge.judge(job, answer(Verdict.UNSAT)).verdict is Verdict.UNSAT
+    path: Path = getattr(job.instance, file)
+    path.write_bytes(linear_model(np.eye(2) * 2) if file == "network" else path.read_bytes() + b"; edited\n")
+    result = judge.judge(job, answer(Verdict.UNSAT))
+    assert (result.verdict, result.tool_verdict) == (Verdict.ERROR, None)
+    assert result.message.startswith(f"unsat, but {path}: changed since the run was planned")
+    assert judge.judge(job, answer(Verdict.UNKNOWN)).verdict is Verdict.UNKNOWN
+
+
+def test_a_tool_cannot_claim_the_clean_check(job: Job) -> None:
+    claim = replace(answer(Verdict.SAT, VIOLATION), stage=Stage.CLEAN)
+    result = Judge().judge(job, claim)
+    assert (result.verdict, result.stage) == (Verdict.SAT, None)
+    assert result_set(result.verdict, result.stage) is ResultSet.AT
+
+
+def test_a_verdict_that_is_only_a_word_is_judged_like_one(job: Job) -> None:
+    word = cast(Verdict, "sat")
+    assert Judge().judge(job, answer(word, VIOLATION)).verdict is Verdict.SAT
+    assert Judge().judge(job, answer(word, None)).verdict is Verdict.ERROR
+    with pytest.raises(ValueError, match="holds"):
+        Judge().judge(job, answer(cast(Verdict, "holds")))
 
 
 @pytest.mark.parametrize("file", ["network", "property"])

@@ -98,6 +98,19 @@ def test_networks_of_one_stem_have_files_of_their_own(
     assert written[0].read_text() != written[1].read_text()
 
 
+def test_a_name_that_no_file_can_have_is_cut_and_told_apart_by_the_key(
+    store: Store, tmp_path: Path, make_job: MakeJob, make_result: MakeResult
+) -> None:
+    for number in "12":
+        job = make_job(f"{number * 64}")
+        instance = replace(job.instance, network_name=f"{'n' * 200}.onnx", property_name=f"{'p' * 200}{number}.vnnlib")
+        result = make_result(replace(job, instance=instance), verdict=Verdict.SAT, counterexample=WITNESS)
+        store.add(result, tool="t")
+    names = [path.name for path in write_counterexamples(store, store.rows(), tmp_path / "ce")]
+    assert all(name.startswith("n" * 190) and len(name) == 220 for name in names)
+    assert [name.rpartition("-")[2] for name in names] == [f"{n * 12}.counterexample" for n in "12"]
+
+
 def test_one_that_the_format_cannot_hold_does_not_stop_the_others(
     store: Store, tmp_path: Path, make_job: MakeJob, make_result: MakeResult, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -267,6 +267,16 @@ def test_an_interruption_while_results_are_told_keeps_them_and_ends_the_tool(sto
     assert tool.closed
 
 
+def test_an_interruption_while_the_last_result_is_stored_leaves_its_job_open(
+    store: Store, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "add", interrupted)
+    assert run_jobs([make_job("a")], DummyTool(unsat), Judge(), store) == RunOutcome(0, 0, 0, interrupted=True)
+
+
 def test_a_store_that_cannot_be_written_ends_the_run_and_the_tool(
     store: Store, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
