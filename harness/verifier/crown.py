@@ -17,7 +17,7 @@ from harness.verifier.backward import (
     row_chunk,
     to_input,
 )
-from harness.verifier.graph import Graph, Relu
+from harness.verifier.graph import Graph, Relu, Smooth
 from harness.verifier.interval import Bounds, Box, propagate
 from harness.verifier.rows import Rows
 
@@ -53,11 +53,11 @@ def root_bounds(graph: Graph, box: Box) -> RootBounds:
     found = RootBounds(box, {}, {}, Bounds(box.lower.flatten(1), box.upper.flatten(1)))
     values = {0: Bounds(box.lower, box.upper)}
     for k, node in enumerate(graph.nodes[1:], start=1):
-        if isinstance(node.op, Relu):
+        if isinstance(node.op, Relu | Smooth):
             source = node.inputs[0]
             bounds = values[source]
             if found.activations:
-                bounds = tightened(graph, k, bounds, _relu_neurons(node.op, bounds), found)
+                bounds = tightened(graph, k, bounds, _nonlinear(node.op, bounds), found)
                 values[source] = bounds
             found.activations[k] = bounds
             found.relaxations[k] = relax(node.op, bounds)
@@ -75,8 +75,8 @@ def with_grafted_neurons(graph: Graph, found: RootBounds) -> dict[int, Bounds]:
     result = dict(found.activations)
     first = min(result, default=0)
     for k, bounds in found.activations.items():
-        op = graph.activation(k)
-        if op.linear is not None and k != first:
+        op = graph.nodes[k].op
+        if isinstance(op, Relu) and op.linear is not None and k != first:
             result[k] = tightened(graph, k, bounds, unstable(bounds) & op.linear, found)
     return result
 
@@ -86,8 +86,11 @@ def unstable(bounds: Bounds) -> Tensor:
     return (bounds.lb < 0) & (bounds.ub > 0)
 
 
-def _relu_neurons(op: Relu, bounds: Bounds) -> Tensor:
+def _nonlinear(op: Relu | Smooth, bounds: Bounds) -> Tensor:
+    """Returns the neurons whose relaxation depends on their bounds; of a smooth activation these are all."""
     chosen = unstable(bounds)
+    if isinstance(op, Smooth):
+        return torch.ones_like(chosen)
     return chosen if op.linear is None else chosen & ~op.linear
 
 
@@ -108,7 +111,9 @@ def tightened(graph: Graph, activation: int, bounds: Bounds, chosen: Tensor, fou
     owner, neuron = chosen.flatten(1).nonzero(as_tuple=True)
     low = lower_bounds(graph, source, neuron, owner, 1, rule, box)
     lb[owner, neuron] = torch.maximum(lb[owner, neuron], low)
-    open_ = lb[owner, neuron] < 0
+    open_ = torch.ones_like(owner, dtype=torch.bool)
+    if isinstance(graph.nodes[activation].op, Relu):
+        open_ = lb[owner, neuron] < 0
     owner, neuron = owner[open_], neuron[open_]
     high = -lower_bounds(graph, source, neuron, owner, -1, rule, box)
     ub[owner, neuron] = torch.minimum(ub[owner, neuron], high)

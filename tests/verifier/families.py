@@ -98,8 +98,61 @@ FAMILIES: dict[str, tuple[tuple[int, ...], Callable[[Net], str]]] = {
 }
 
 
+def _joined(net: Net) -> str:
+    """Values cut apart, picked from, joined by channel and by column, and broadcast."""
+
+    def part(x: str, axis: int, start: int, end: int, step: int = 1) -> str:
+        return net.op("Slice", x, *(net.constant([v], np.int64) for v in (start, end, axis, step)))
+
+    v = net.relu(net.op("Concat", net.conv("x", 2, 2, pads=[1, 1, 1, 1]), "x", axis=1))
+    v = net.op("Concat", v, net.relu(net.conv(v, 2, 4, kernel=1)), net.op("Neg", part(v, 1, 1, 3)), axis=1)
+    v = net.op("Concat", part(v, 3, 0, 2), part(v, 3, 4, 1, -1), axis=3)
+    v = net.random_graft(net.conv(part(v, 2, 0, 5, 2), 3, 8, kernel=2), (3, 2, 4))
+    v = net.op("Add", v, net.op("ReduceMean", v, axes=[2, 3]))
+    v = net.op("MatMul", net.relu(v), net.constant(net.weights(4, 2)))
+    return net.linear(net.op("Flatten", v), 3, 12)
+
+
+def _bent(net: Net) -> str:
+    """Leaky and clipped activations, sums of several values, and a matrix on the left."""
+    v = net.op("LeakyRelu", net.linear("x", 6, 5), alpha=0.1)
+    w = net.op("PRelu", net.linear(v, 6, 6), net.constant(net.random.normal(0, 0.8, 6)))
+    v = net.op("Clip", net.op("Sum", v, w, net.linear("x", 6, 5)), net.constant(-0.2), net.constant(0.9))
+    v = net.op("Reshape", v, net.constant([6, 1], np.int64))
+    v = net.op("Reshape", net.op("MatMul", net.constant(net.weights(4, 6)), v), net.constant([1, -1], np.int64))
+    return net.linear(net.relu(v), 3, 4)
+
+
+MORE_FAMILIES: dict[str, tuple[tuple[int, ...], Callable[[Net], str]]] = {
+    "joined": ((2, 5, 5), _joined),
+    "bent": ((5,), _bent),
+}
+"""Piecewise linear too, of operators that the other readers in these tests do not know."""
+
+
+def _smooth(net: Net) -> str:
+    v = net.op("Tanh", net.linear("x", 8, 5))
+    v = net.op("Sigmoid", net.linear(v, 7, 8))
+    return net.linear(net.relu(net.linear(v, 6, 7)), 3, 6)
+
+
+def _smooth_convolution(net: Net) -> str:
+    v = net.op("Sigmoid", net.conv("x", 3, 2, pads=[1, 1, 1, 1]))
+    v = net.op("Add", v, net.op("Tanh", net.conv(v, 3, 3, pads=[1, 1, 1, 1])))
+    v = net.op("Tanh", net.conv(net.relu(v), 2, 3, strides=[2, 2]))
+    return net.linear(net.op("Flatten", v), 3, 8)
+
+
+SMOOTH_FAMILIES: dict[str, tuple[tuple[int, ...], Callable[[Net], str]]] = {
+    "smooth": ((5,), _smooth),
+    "smooth convolution": ((2, 5, 5), _smooth_convolution),
+}
+"""With sigmoid and tanh, which are bounded but neither folded nor split."""
+ALL_FAMILIES = FAMILIES | MORE_FAMILIES | SMOOTH_FAMILIES
+
+
 def member(family: str, seed: int) -> bytes:
     """Returns a random network of a family; it has 3 outputs."""
-    shape, build = FAMILIES[family]
+    shape, build = ALL_FAMILIES[family]
     net = Net(shape, seed)
     return net.model(build(net))

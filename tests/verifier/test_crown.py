@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from families import FAMILIES, member
+from families import ALL_FAMILIES, member
 from nets import Net, box_around, graph_of, samples
 
 from harness.verifier.crown import margins, root_bounds, unstable, with_grafted_neurons
@@ -15,7 +15,7 @@ RADII = (0.0, 0.02, 0.3)
 
 
 @pytest.mark.parametrize("radius", RADII)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL_FAMILIES)
 def test_inputs_of_activations_lie_within_their_bounds(family: str, radius: float) -> None:
     graph = graph_of(member(family, 7))
     box = box_around(graph, 3, radius, seed=5)
@@ -28,7 +28,7 @@ def test_inputs_of_activations_lie_within_their_bounds(family: str, radius: floa
             assert bool((z <= ub.flatten(1) + 1e-9).all()), k
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL_FAMILIES)
 def test_bounds_are_never_looser_than_intervals(family: str) -> None:
     graph = graph_of(member(family, 8))
     box = box_around(graph, 2, 0.2, seed=6)
@@ -39,7 +39,7 @@ def test_bounds_are_never_looser_than_intervals(family: str) -> None:
         assert bool((ub <= plain.ub + 1e-9).all())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL_FAMILIES)
 def test_boxes_of_one_batch_do_not_touch_each_other(family: str) -> None:
     graph = graph_of(member(family, 9))
     box = box_around(graph, 4, 0.1, seed=7)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, member
+from families import FAMILIES, MORE_FAMILIES, member
 from nets import Array, Net, box_around, graph_of
 
 from harness.verifier.crown import root_bounds
@@ -40,7 +40,7 @@ def evaluated(network: FoldedNetwork, t: Array) -> tuple[Array, Array]:
     return z, network.e + network.C.T @ point
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
 @pytest.mark.parametrize("radius", [0.0, 0.05, 0.6])
 def test_margins_are_the_network_s_at_random_points(family: str, radius: float) -> None:
     graph = graph_of(member(family, 20))
@@ -57,7 +57,7 @@ def test_margins_are_the_network_s_at_random_points(family: str, radius: float) 
         assert (z <= network.ub + 1e-9).all()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
 def test_the_folded_matrix_looks_back_only_and_is_the_same_by_rows_and_columns(family: str) -> None:
     graph = graph_of(member(family, 21))
     network = folded(graph, box_around(graph, 1, 0.5), torch.eye(3, dtype=DOUBLE), torch.zeros(3, dtype=DOUBLE))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from families import FAMILIES, member
+from families import ALL_FAMILIES, member
 from nets import Net, box_around, graph_of, samples
 
 from harness.verifier.interval import Bounds, Box, interval_bounds
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL_FAMILIES)
 def test_every_value_lies_within_its_bounds(family: str) -> None:
     graph = graph_of(member(family, 3))
     box = box_around(graph, 3, 0.2)

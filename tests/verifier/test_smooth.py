@@ -1,4 +1,4 @@
-"""Lines around tanh and sigmoid hold in real arithmetic, on every kind of interval, and are tight where that is known."""
+"""Lines around tanh and sigmoid hold in real arithmetic on every kind of interval, and are tight where that is known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENDS = [0.0, 5e-324, 1e-300, 1e-30, 1e-17, 1e-9, 1e-4, 0.1, 0.5, 0.66, 1.0, 2.0,
         400.0, 710.0, 750.0, 1e5, 1e15, 1e30]  # fmt: skip
 LONG = np.longdouble
 needs_long = pytest.mark.skipif(
-    np.finfo(LONG).eps > 1e-18, reason="this machine has no floating-point numbers longer than double"
+    bool(np.finfo(LONG).eps > 1e-18), reason="this machine has no floating-point numbers longer than double"
 )
 
 
