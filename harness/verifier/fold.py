@@ -3,10 +3,12 @@
 Over one box every stable or grafted neuron is affine, so the network is determined by the input t in [-1, 1]^d and the
 post-activations h of its unstable neurons:
 
-    z = E + M [t; h]          pre-activations of the unstable neurons, M strictly lower block triangular and sparse
-    m = e + C [t; h]          the margins
+    z = E + M [t; h] +- slack     pre-activations of the unstable neurons, M strictly lower block triangular and sparse
+    m = e + C [t; h]              the margins
 
 Folding is exact (up to float64 rounding): the same backward pass as CROWN's, except that it stops at unstable neurons.
+The slack is what an evaluation in floating point may round; the margins' own is subtracted from e
+(docs/design/003-rounding.md).
 """
 
 from __future__ import annotations
@@ -56,8 +58,10 @@ class FoldedNetwork:
     """M, `(n, d + n)`."""
     by_column: SparseColumns
     """M with C' under it, `(n + margins, d + n)`: what a backward pass reads."""
+    slack: Floats
+    """`(n,)`: half-width of the perturbation of z."""
     e: Floats
-    """`(margins,)`; the right-hand side is subtracted already: a margin is proved when its bound is > 0."""
+    """`(margins,)`; right-hand side and slack are subtracted already: a margin is proved when its bound is > 0."""
     C: Floats
     """`(d + n, margins)`: column s is margin s."""
     lb: Floats
@@ -79,6 +83,7 @@ class FoldedNetwork:
             self.E.astype(dtype),
             self.by_row._replace(value=self.by_row.value.astype(dtype)),
             self.by_column._replace(value=self.by_column.value.astype(dtype)),
+            self.slack.astype(dtype),
             self.e.astype(dtype),
             self.C.astype(dtype),
             self.lb.astype(dtype),
@@ -203,6 +208,7 @@ def _assembled(
         E.cpu().numpy(),
         SparseRows(_starts(row, count), column[by_row].astype(np.int32), value[by_row]),
         columns,
+        np.zeros(count),
         e.cpu().numpy(),
         C,
         lb.cpu().numpy(),

@@ -42,11 +42,9 @@ class SparseBounds:
         Args:
             C: `(margins, outputs)` float64.
         """
-        result = np.empty(len(C))
-        net = self.network
-        work = _work(net)
+        result, net = np.empty(len(C)), self.network
         passes.lower_bounds_of_outputs(
-            np.ascontiguousarray(C), net.output, self.matrix, self.state, net.inputs, work, result
+            np.ascontiguousarray(C), net.output, self.matrix, self.state, net.inputs, scratch(net), result
         )
         return result
 
@@ -62,7 +60,7 @@ class SparseBounds:
 _local = threading.local()
 
 
-def _work(network: SparseNetwork) -> Work:
+def scratch(network: SparseNetwork) -> Work:
     """Returns this thread's scratch, large enough for the network and all zero."""
     columns = network.inputs + network.rows
     kept: Work | None = getattr(_local, "work", None)
@@ -123,7 +121,7 @@ def tighten(found: SparseBounds, first: int, last: int, linear: NDArray[np.bool_
     if chosen is None:
         span = slice(first, last)
         chosen = first + np.flatnonzero((lb[span] < 0) & (ub[span] > 0) & ~linear[span])
-    rows = _neighbours_together(found, chosen)
+    rows = neighbours_together(found, chosen)
     lb[rows] = np.maximum(lb[rows], _lower(found, rows, 1.0))
     rows = rows[lb[rows] < 0]
     ub[rows] = np.minimum(ub[rows], -_lower(found, rows, -1.0))
@@ -132,12 +130,12 @@ def tighten(found: SparseBounds, first: int, last: int, linear: NDArray[np.bool_
 def _lower(found: SparseBounds, rows: Array, sign: float) -> Array:
     result = np.empty(len(rows))
     net = found.network
-    passes.lower_bounds(rows, sign, found.matrix, found.state, net.inputs, _work(net), result)
+    passes.lower_bounds(rows, sign, found.matrix, found.state, net.inputs, scratch(net), result)
     return result
 
 
-def _neighbours_together(found: SparseBounds, rows: Array) -> Array:
-    """Sorts rows by the first column that they read, so that the lanes of a pass share most of their columns."""
+def neighbours_together(found: SparseBounds, rows: Array) -> Array:
+    """Returns rows sorted by the first column that they read, so that the lanes of a pass share most of their columns."""
     start = found.matrix.start[rows]
     some = found.matrix.stop[rows] > start
     first = np.where(some, found.matrix.column[np.where(some, start, 0)], 0)
@@ -151,8 +149,18 @@ def _start(network: SparseNetwork, lower: Array, upper: Array) -> State:
     centre[: network.inputs] = middle
     radius[: network.inputs] = np.maximum(upper - middle, middle - lower)
     magnitude[: network.inputs] = np.maximum(np.abs(lower), np.abs(upper))
-    zeros = [np.zeros(rows) for _ in range(7)]
     return State(
-        np.zeros(rows, np.int8), network.bias, *zeros, centre, radius, magnitude,
-        INPUT_SLACK * magnitude[: network.inputs],
-    )  # fmt: skip
+        kind=np.zeros(rows, np.int8),
+        bias=network.bias,
+        slack=np.zeros(rows),
+        slope=np.zeros(rows),
+        intercept=np.zeros(rows),
+        activation_slack=np.zeros(rows),
+        lower_slope=np.zeros(rows),
+        upper_slope=np.zeros(rows),
+        upper_offset=np.zeros(rows),
+        centre=centre,
+        radius=radius,
+        magnitude=magnitude,
+        input_slack=INPUT_SLACK * magnitude[: network.inputs],
+    )

@@ -106,6 +106,6 @@ scatter: Callable[..., None] = intrinsic(_scatter)
 """`scatter(values, indices, begin, end, table, lam)`, in compiled code only: adds `values[i] * lam` to
 `table[indices[i]]` for every i in [begin, end), all lanes at once.
 
-Shapes as for `accumulate`, lam `(LANES,)`, which must not be part of the table. Nothing is checked: an index outside the
-table writes to foreign memory.
+Shapes as for `accumulate`, lam `(LANES,)`, which must not be part of the table. Nothing is checked: an index outside
+the table writes to foreign memory.
 """

@@ -395,3 +395,12 @@ def transpose(
             row[at] = j
             new_value[at] = value[i]
             place[column[i]] = at + 1
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def reorder(begin: Array, source: Array, entries: Entries, start: Array, column: Array, value: Array) -> None:
+    """Copies the entries of row `source[j]` to row j."""
+    for j in range(len(source)):
+        for i in range(start[j + 1] - start[j]):
+            column[start[j] + i] = entries.column[begin[source[j]] + i]
+            value[start[j] + i] = entries.value[begin[source[j]] + i]
