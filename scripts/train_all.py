@@ -23,10 +23,8 @@ import torch
 
 from harness.cli.main import main
 from harness.cli.training_common import (
-    DATA_OPTION,
-    DEVICE_OPTION,
     EXIT_UNFINISHED,
-    MAX_SECONDS_OPTION,
+    LENGTH_OPTION,
     Length,
     NetworkName,
     data_remarks,
@@ -35,6 +33,7 @@ from harness.cli.training_common import (
     report_published,
     run_training,
     schedule_note,
+    slice_options,
     test_data,
     torch_device,
     training_config,
@@ -310,10 +309,8 @@ def _say(text: str) -> None:
 
 @click.command()
 @click.argument("benchmarks", nargs=-1, required=True)
-@DATA_OPTION
-@DEVICE_OPTION
-@MAX_SECONDS_OPTION
-@click.option("--length", type=click.Choice(["full", "short"]), help="Schedule.  [default: full on a GPU, else short]")
+@slice_options
+@LENGTH_OPTION
 @click.option(
     "--checkpoints",
     type=click.Path(path_type=Path, file_okay=False),

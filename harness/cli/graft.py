@@ -9,11 +9,9 @@ from pathlib import Path
 import click
 
 from harness.cli.training_common import (
-    CHECKPOINT_OPTION,
     DATA_OPTION,
     DEVICE_OPTION,
     EXIT_UNFINISHED,
-    MAX_SECONDS_OPTION,
     NetworkName,
     counting,
     data_remarks,
@@ -23,6 +21,7 @@ from harness.cli.training_common import (
     test_data,
     torch_device,
     training_data,
+    training_options,
 )
 from harness.data.datasets import SCORE_SUBSET, load_images, score_subset
 from harness.domain import UsageError
@@ -43,13 +42,12 @@ from harness.training.evaluate import evaluate as measure
 from harness.training.loop import Trainer, TrainingConfig
 from harness.training.publish import Origin, images_sha256, metrics
 
-OUT_FILE = click.Path(path_type=Path, dir_okay=False)
-IN_FILE = click.Path(path_type=Path, dir_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
 @click.argument("network")
-@click.option("--out", type=OUT_FILE, required=True, help="Score file (.npz) to write.")
+@click.option("--out", type=FILE, required=True, help="Score file (.npz) to write.")
 @click.option("--run", "run_folder", type=click.Path(path_type=Path), help="Run folder whose instability to add.")
 @click.option("--variant", help="Which variant of the run.  [default: the network's name]")
 @click.option("--images", type=click.IntRange(min=2), default=SCORE_SUBSET, show_default=True, help="Training images.")
@@ -85,7 +83,7 @@ def score(
 
 
 @click.command()
-@click.option("--scores", "scores_file", type=IN_FILE, required=True, help="Score file (.npz).")
+@click.option("--scores", "scores_file", type=FILE, required=True, help="Score file (.npz).")
 @click.option("--heuristic", required=True, help="gradient, magnitude or variance (also: gap, sap, vap).")
 @click.option("--ranking", type=click.Choice([r.value for r in Ranking]), required=True, help="Of the significance.")
 @click.option(
@@ -96,7 +94,7 @@ def score(
 @click.option("--gammas", default=",".join(f"{g:g}" for g in DEFAULT_GAMMAS), show_default=True, help="One a stage.")
 @click.option("--ratio", type=float, default=DEFAULT_RATIO, show_default=True, help="Share of neurons to graft.")
 @click.option("--local", is_flag=True, help="The same share in every layer.")
-@click.option("--out", type=OUT_FILE, required=True, help="Mask file (.npz) to write.")
+@click.option("--out", type=FILE, required=True, help="Mask file (.npz) to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts of each layer as JSON.")
 def mask(
     scores_file: Path,
@@ -138,10 +136,10 @@ def mask(
 
 @click.command()
 @click.argument("network")
-@click.option("--mask", "mask_file", type=IN_FILE, required=True, help="Mask file (.npz); see `lgbench mask`.")
+@click.option("--mask", "mask_file", type=FILE, required=True, help="Mask file (.npz); see `lgbench mask`.")
 @click.option("--out", required=True, help="The network to write, e.g. models/cifar10_cnnb/grafted_min.")
 @click.option("--layers", help="Activations in the mask's order, for a mask without names: relu1,relu2,...")
-@DATA_OPTION
+@training_options
 @click.option("--epochs", type=click.IntRange(min=1), default=FINETUNE_EPOCHS, show_default=True, help="Fine-tuning.")
 @click.option("--retrain/--no-retrain", default=True, show_default=True, help="Whether weights are retrained too.")
 @click.option("--weight-lr", type=click.FloatRange(min=0), default=WEIGHT_LR, show_default=True, help="Of the weights.")
@@ -154,9 +152,6 @@ def mask(
 )
 @click.option("--slope", type=float, default=0.4, show_default=True, help="Start value of the slopes.")
 @click.option("--intercept", type=float, default=0.0, show_default=True, help="Start value of the intercepts.")
-@DEVICE_OPTION
-@CHECKPOINT_OPTION
-@MAX_SECONDS_OPTION
 def graft(
     network: str,
     mask_file: Path,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -13,13 +13,30 @@ from harness.workflow.options import RunOptions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-DATA_OPTION = click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    envvar="LGBENCH_DATA",
-    show_envvar=True,
-    help="Folder of the full data sets; see `lgbench data`.  [default: the embedded first 1,000 test images]",
-)
+
+def data_option(without: str = "") -> Callable[[_Command], _Command]:
+    """Returns what adds `--data`; the one definition of it.
+
+    Args:
+        without: what is taken where no folder is named, for the help; empty: nothing is.
+    """
+    default = f"  [default: {without}]" if without else ""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        envvar="LGBENCH_DATA",
+        show_envvar=True,
+        help=f"Folder of the full data sets; see `lgbench data`.{default}",
+    )
+
+
+def apply_options(
+    command: _Command, decorators: Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]]
+) -> _Command:
+    """Returns the command with options that stand in its help in the order given."""
+    for decorator in reversed(decorators):
+        command = cast(_Command, decorator(command))
+    return command
 
 
 def run_options(command: _Command) -> _Command:
@@ -39,12 +56,10 @@ def run_options(command: _Command) -> _Command:
         click.option("--resume", is_flag=True, help="Continue the run in the folder; what is not asked for stays."),
         click.option("--tool", metavar="NAME", help="The verifier; see `lgbench tool list`.  [default: builtin]"),
         click.option("--seed", type=click.IntRange(min=0), help="Of everything random.  [default: the benchmark's]"),
-        DATA_OPTION,
+        data_option("the embedded first 1,000 test images"),
         click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON; all else on standard error."),
     )
-    for decorator in reversed(decorators):
-        command = decorator(command)
-    return command
+    return apply_options(command, decorators)
 
 
 def take_options(command: str, protocol: str | None = None, **given: Any) -> RunOptions:

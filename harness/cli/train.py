@@ -7,11 +7,8 @@ from pathlib import Path
 import click
 
 from harness.cli.training_common import (
-    CHECKPOINT_OPTION,
-    DATA_OPTION,
-    DEVICE_OPTION,
     EXIT_UNFINISHED,
-    MAX_SECONDS_OPTION,
+    LENGTH_OPTION,
     Length,
     NetworkName,
     data_remarks,
@@ -21,6 +18,7 @@ from harness.cli.training_common import (
     test_data,
     torch_device,
     training_data,
+    training_options,
     training_plan,
     with_options,
 )
@@ -33,8 +31,8 @@ from harness.training.schedule import Schedule
 @click.command()
 @click.argument("target", metavar="(ARCHITECTURE | BENCHMARK)")
 @click.option("--out", required=True, help="The network to write, e.g. models/cifar10_cnnb/baseline.")
-@DATA_OPTION
-@click.option("--length", type=click.Choice(["full", "short"]), help="Which schedule of the benchmark's spec.")
+@training_options
+@LENGTH_OPTION
 @click.option("--epochs", type=click.IntRange(min=1), help="Number of epochs.")
 @click.option("--schedule", type=click.Choice([s.value for s in Schedule]), help="Shape of the learning rate.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Peak learning rate.")
@@ -43,9 +41,6 @@ from harness.training.schedule import Schedule
     "--eps", type=click.FloatRange(min=0, max=1, min_open=True), help="Training radius; alpha follows (1.25x)."
 )
 @click.option("--seed", type=int, help="Seeds the initial weights and every draw.")
-@DEVICE_OPTION
-@CHECKPOINT_OPTION
-@MAX_SECONDS_OPTION
 def train(
     target: str,
     out: str,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import click
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from harness.cli.options import apply_options, data_option
 from harness.config import BenchmarkSpec, TrainingSpec, find_spec
 from harness.data.datasets import load_images, train_validation
 from harness.data.images import ImageSet
@@ -26,31 +27,43 @@ from harness.training.loop import EpochRecord, Trainer, TrainingConfig
 from harness.training.loop import Progress as Batch
 from harness.training.publish import Origin, publish
 from harness.training.schedule import Schedule
+from harness.workflow.device import DEVICES
 
 Length = Literal["full", "short"]
 
 EXIT_UNFINISHED = 1
 
-DATA_OPTION = click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    envvar="LGBENCH_DATA",
-    show_envvar=True,
-    help="Folder of the full data sets; see `lgbench data`.",
-)
+DATA_OPTION = data_option()
 DEVICE_OPTION = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
+    "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute."
 )
-CHECKPOINT_OPTION = click.option(
+LENGTH_OPTION = click.option(
+    "--length",
+    type=click.Choice(["full", "short"]),
+    help="Which schedule of the benchmark's spec.  [default: full on a GPU, else short]",
+)
+_CHECKPOINT_OPTION = click.option(
     "--checkpoint",
     type=click.Path(path_type=Path, dir_okay=False),
     help="File to save the training to and to continue it from.  [default: checkpoints/BENCHMARK/NAME.ckpt]",
 )
-MAX_SECONDS_OPTION = click.option(
+_MAX_SECONDS_OPTION = click.option(
     "--max-seconds",
     type=click.FloatRange(min=0, min_open=True),
     help="Stop after that time; the same command goes on.",
 )
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def slice_options(command: _Command) -> _Command:
+    """Adds what every command takes that trains in slices of time: `--data`, `--device`, `--max-seconds`."""
+    return apply_options(command, (DATA_OPTION, DEVICE_OPTION, _MAX_SECONDS_OPTION))
+
+
+def training_options(command: _Command) -> _Command:
+    """Adds what a command takes that trains one network: `slice_options` and `--checkpoint`."""
+    return apply_options(command, (slice_options, _CHECKPOINT_OPTION))
 
 
 @dataclass(frozen=True, slots=True)
