@@ -87,11 +87,12 @@ class OnnxModule(nn.Module):
         """Returns the network's output for `(batch, *input_shape)`."""
         values: dict[str, Any] = {"x": x, **dict(self.named_parameters()), **dict(self.named_buffers())}
         for node in self.graph.node:
-            values[node.output[0]] = self._computed(node, [values.get(name) for name in node.input])
+            values[node.output[0]] = self.computed(node, [values.get(name) for name in node.input])
         result: Tensor = values[self.graph.output[0].name]
         return result
 
-    def _computed(self, node: onnx.NodeProto, v: list[Any]) -> Tensor:
+    def computed(self, node: onnx.NodeProto, v: list[Any]) -> Tensor:
+        """Returns a node's value, given its operands; constants that were rewritten are read from the module."""
         a = _attributes(node)
         match node.op_type:
             case "Gemm" if a == {"transB": 1}:

@@ -79,13 +79,13 @@ def _phases(
     for sign, state in ((1.0, 1.0), (-1.0, 0.0)):
         if skip[j] and state == 0:
             continue
-        half = polygon if skip[j] else _clipped(polygon, sign * z)
+        half = polygon if skip[j] else clipped(polygon, sign * z)
         if len(half):
             yield from _phases(half, J, c, np.append(active, state), skip)
 
 
-def _clipped(polygon: Array, z: Array) -> Array:
-    """Returns the part of a polygon where z, given at its vertices, is not negative."""
+def clipped(polygon: Array, z: Array) -> Array:
+    """Returns the part of a convex polygon where the affine z, given at its vertices, is not negative."""
     kept = []
     for k in range(len(polygon)):
         after = (k + 1) % len(polygon)
