@@ -48,6 +48,7 @@ class Benchmark:
         self.figures: dict[str, SetFigures] = {}
         self.startup: StartupFigures | None = None
         self.interrupted = False
+        self.failed: list[str] = []
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.commit = git_revision(REPOSITORY)
         self.machine = this_machine()
@@ -59,10 +60,12 @@ class Benchmark:
         """Measures the sets one after the other; a Ctrl-C ends it after what is measured is kept."""
         try:
             for name in names:
-                if name == STARTUP:
-                    self._startup()
-                else:
-                    self._set(name)
+                try:
+                    self._startup() if name == STARTUP else self._set(name)
+                except UsageError:
+                    raise
+                except LgBenchError as error:
+                    self.failed.append(f"{name}: {error}")
                 keep(self.file, self.record())
                 if self.interrupted:
                     return
@@ -206,18 +209,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         benchmark = Benchmark(options, say)
         benchmark.run(check_names([name for name in options.sets.split(",") if name], NAMES))
-    except LgBenchError as error:
+    except UsageError as error:
         sys.stderr.write(f"error: {error}\n")
-        return 2 if isinstance(error, UsageError) else 1
+        return 2
     for line in target_lines(compare(benchmark.figures, benchmark.startup)):
         say(line)
     if options.json:
         print(json.dumps(benchmark.record(), indent=1))
     sys.stderr.writelines(f"WRONG {line}\n" for line in benchmark.wrong)
+    sys.stderr.writelines(f"error: {line}\n" for line in benchmark.failed)
     if benchmark.interrupted:
         sys.stderr.write("interrupted; what was measured is kept\n")
     whole = all(found.complete and not found.broken for found in benchmark.figures.values())
-    return 1 if benchmark.wrong or benchmark.interrupted or not whole else 0
+    return 1 if benchmark.wrong or benchmark.failed or benchmark.interrupted or not whole else 0
 
 
 if __name__ == "__main__":
