@@ -134,7 +134,7 @@ def test_a_few_of_low_dimension(shared_dir: Path) -> None:
     chosen = [first_of(rows, vnnlib=f"prop_{k}.") for k in range(1, 11)]
     chosen += [first_of(rows, vnnlib="prop_2.", label="sat"), first_of(rows, vnnlib="prop_3.", label="sat")]
     unique = list({(row["onnx"], row["vnnlib"]): row for row in chosen}.values())
-    verdicts = assert_no_contradiction(folder, unique, Limits(60.0, "work", 800))
+    verdicts = assert_no_contradiction(folder, unique, Limits(60.0, "work", 400))
     assert verdicts[Verdict.SAT] >= 1
     assert verdicts[Verdict.UNSAT] >= 1
 
