@@ -227,7 +227,7 @@ class Context:
         if self.proto is not None:
             name = self.proto.name or next(iter(self.proto.output), "")
             where = f", node '{name}' ({self.proto.op_type})"
-        return f"{self.source}{where}: {reason}"
+        return self.source + "".join(c if c.isprintable() else "?" for c in f"{where}: {reason}")
 
     def wrapped(self, error: Exception) -> LgBenchError:
         """Returns the error for a node whose attributes or operands made its rule fail."""
@@ -242,6 +242,12 @@ def positions(value: Value) -> NDArray[np.int64]:
 def attributes_of(proto: onnx.NodeProto) -> dict[str, Any]:
     """Returns a node's attributes as Python values."""
     return {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
+
+
+def type_name(number: int) -> str:
+    """Returns the name of a tensor's type, whatever number a damaged file has."""
+    names: dict[int, str] = {value: name for name, value in onnx.TensorProto.DataType.items()}
+    return names.get(number, f"number {number}")
 
 
 def is_finite(op: Conv | Linear | Scale) -> bool:

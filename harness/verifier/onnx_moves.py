@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from harness.verifier.graph import Concat, Shape, Transpose, size
-from harness.verifier.onnx_context import MOST_ELEMENTS, Context, Value, attributes_of, positions
+from harness.verifier.onnx_context import MOST_ELEMENTS, Context, Value, attributes_of, positions, type_name
 
 MOVES = frozenset(
     {"Concat", "ConstantOfShape", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice",
@@ -207,6 +207,5 @@ def cast_(context: Context, proto: onnx.NodeProto) -> Value:
     wanted = attributes_of(proto)["to"]
     own = next(v.type.tensor_type.elem_type for v in context.graph.input if v.name in context.values)
     if wanted != own:
-        name = onnx.TensorProto.DataType.Name(wanted)
-        raise context.unsupported(f"a cast of values to {name} rounds or changes what follows")
+        raise context.unsupported(f"a cast of values to {type_name(wanted)} rounds or changes what follows")
     return context.operand(proto)

@@ -12,7 +12,7 @@ import onnx
 
 from harness.domain import LgBenchError, UsageError
 from harness.verifier.graph import Conv, Graph, Input, Linear, Node, Scale, Shape
-from harness.verifier.onnx_context import Context, Value, is_finite
+from harness.verifier.onnx_context import Context, Value, is_finite, type_name
 from harness.verifier.onnx_moves import EXACT, MOVES, folded, shape_of
 from harness.verifier.onnx_rules import RULES
 from harness.verifier.rewrite import simplify
@@ -38,7 +38,8 @@ def read_graph(model_bytes: bytes, source: str) -> Graph:
     try:
         model = onnx.load_model_from_string(model_bytes)
     except Exception as error:  # protobuf raises its own, undocumented classes
-        raise UsageError(f"{source}: not an ONNX model ({error})") from error
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{source}: not an ONNX model ({reason})") from error
     context = Context(model, source)
     result = simplify(_read(context))
     if not all(is_finite(node.op) for node in result.nodes if isinstance(node.op, Conv | Linear | Scale)):
@@ -79,7 +80,7 @@ def _input_shape(context: Context, found: onnx.ValueInfoProto) -> Shape:
     """Returns the input's shape; a free first dimension is the batch and read as 1."""
     kind = found.type.tensor_type
     if kind.elem_type not in _TYPES:
-        name = onnx.TensorProto.DataType.Name(kind.elem_type) if kind.elem_type else "no tensor"
+        name = type_name(kind.elem_type)
         raise context.unsupported(f"input '{found.name}' is of type {name}; FLOAT and DOUBLE are supported")
     dims = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.shape.dim]
     if dims and dims[0] <= 0:

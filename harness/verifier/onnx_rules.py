@@ -48,9 +48,11 @@ class _Window:
         auto = attributes.get("auto_pad", b"NOTSET")
         if auto in (b"SAME_UPPER", b"SAME_LOWER"):
             total = [
-                max((-(-n // s) - 1) * s + e - n, 0)
+                (-(-n // s) - 1) * s + e - n
                 for n, s, e in zip(self.image.shape[2:], self.stride, self.extent, strict=True)
             ]
+            if min(total) < 0:
+                raise self.context.unsupported(f"{auto.decode()} where strides leap over a part of the image")
             small, large = [t // 2 for t in total], [t - t // 2 for t in total]
             first, last = (small, large) if auto == b"SAME_UPPER" else (large, small)
             return Pads(first[0], first[1], last[0], last[1])

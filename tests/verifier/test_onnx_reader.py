@@ -312,6 +312,12 @@ UNSUPPORTED: dict[str, tuple[tuple[int, ...], Build]] = {
     "unknown operator": (IMAGE, lambda n: n.op("Erf", "x", name="culprit")),
     "maximum": (IMAGE, lambda n: n.op("MaxPool", "x", name="culprit", kernel_shape=[2, 2])),
     "absolute value": (IMAGE, lambda n: n.op("Abs", "x", name="culprit")),
+    "conv same that leaps": (
+        IMAGE,
+        lambda n: n.op(
+            "Conv", "x", n.constant(n.weights(2, 4, 1, 1)), name="culprit", auto_pad="SAME_UPPER", strides=[4, 1]
+        ),
+    ),
     "weights computed": ((4,), lambda n: n.op("MatMul", "x", n.relu("x"), name="culprit")),
     "weights that are no matrix": ((4,), lambda n: n.op("MatMul", "x", n.constant(n.weights(2, 4, 3)), name="culprit")),
     "product of values": ((4,), lambda n: n.op("Mul", "x", n.relu("x"), name="culprit")),

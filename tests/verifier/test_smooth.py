@@ -1,4 +1,4 @@
-"""Lines around tanh and sigmoid hold in real arithmetic on every kind of interval, and are tight where that is known."""
+"""Lines around tanh and sigmoid hold in real arithmetic on every kind of interval, and are tight where known."""
 
 from __future__ import annotations
 
