@@ -12,7 +12,7 @@ from typing import IO
 
 import torch
 
-from harness.domain import LgBenchError, Limits, Property, ToolAnswer, UnsupportedNetworkError, Verdict
+from harness.domain import LgBenchError, Limits, Property, Stage, ToolAnswer, UnsupportedNetworkError, Verdict
 from harness.formats.engine_protocol import EngineRequest, decode_request, encode_answer
 from harness.formats.onnx_file import load_model_bytes
 from harness.formats.vnnlib import read_property
@@ -20,6 +20,8 @@ from harness.verifier.config import EngineConfig
 from harness.verifier.engine import Emit, Engine, Progress
 
 logger = logging.getLogger(__name__)
+
+EMPTY_BOX = "the property's box is empty: some lower bound is above its upper bound, so no input can violate it"
 
 
 def use_cores(workers: int) -> None:
@@ -80,7 +82,10 @@ def serve_request(request: EngineRequest, emit: Emit, strict: bool = False, prog
 
 
 def _properties(engine: Engine, request: EngineRequest, emit: Emit, strict: bool) -> dict[str, Property]:
-    """Returns the properties that can be read and fit the network; the others are answered with `error`."""
+    """Returns the properties that are left to decide.
+
+    Answered here: what cannot be read or does not fit the network, with `error`; what no input satisfies, with `unsat`.
+    """
     good: dict[str, Property] = {}
     for key, path in request.properties.items():
         try:
@@ -91,13 +96,18 @@ def _properties(engine: Engine, request: EngineRequest, emit: Emit, strict: bool
                 raise
             _all({key: path}, Verdict.ERROR, str(error), emit)
         else:
-            good[key] = prop
+            if all(case.box.is_empty for case in prop.cases):
+                _all({key: path}, Verdict.UNSAT, EMPTY_BOX, emit, Stage.INCOMPLETE)
+            else:
+                good[key] = prop
     return good
 
 
-def _all(properties: Mapping[str, Path], verdict: Verdict, message: str, emit: Emit) -> None:
+def _all(
+    properties: Mapping[str, Path], verdict: Verdict, message: str, emit: Emit, stage: Stage | None = None
+) -> None:
     for key in properties:
-        emit(key, ToolAnswer(verdict, 0.0, 0.0, message=message))
+        emit(key, ToolAnswer(verdict, 0.0, 0.0, stage, message=message))
 
 
 def serve(requests: IO[str], events: IO[str]) -> None:

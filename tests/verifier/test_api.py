@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from nets import Net, fully_connected
 
-from harness.domain import Limits, ToolAnswer, UsageError, Verdict
+from harness.domain import Limits, Stage, ToolAnswer, UsageError, Verdict
 from harness.formats.engine_protocol import EngineRequest, decode_answer, encode_request
 from harness.verifier.api import serve, serve_request, verify_instance
 
@@ -112,7 +113,7 @@ def collected(request: EngineRequest) -> dict[str, ToolAnswer]:
 
 def test_a_network_that_is_not_supported_leaves_all_unknown(request_: EngineRequest, tmp_path: Path) -> None:
     net = Net((2,))
-    request_.network.write_bytes(net.model(net.op("Sigmoid", "x", name="culprit")))
+    request_.network.write_bytes(net.model(net.op("Erf", "x", name="culprit")))
     answers = collected(request_)
     assert {a.verdict for a in answers.values()} == {Verdict.UNKNOWN}
     assert all("culprit" in a.message for a in answers.values())
@@ -139,3 +140,57 @@ def test_one_instance_is_one_call(request_: EngineRequest) -> None:
 def test_bad_input_of_one_instance_is_a_usage_error(request_: EngineRequest, key: str) -> None:
     with pytest.raises(UsageError, match=key):
         verify_instance(request_.network, request_.properties[key], 20)
+
+
+def test_an_empty_box_is_unsat_and_said_so(request_: EngineRequest, tmp_path: Path) -> None:
+    path = tmp_path / "empty.vnnlib"
+    path.write_text(SPEC.format(rhs=0.75).replace("(<= X_1 1.0)", "(<= X_1 -0.5)"))
+    answer = verify_instance(request_.network, path, 20)
+    assert (answer.verdict, answer.stage) == (Verdict.UNSAT, Stage.INCOMPLETE)
+    assert "box is empty" in answer.message
+
+
+def test_one_empty_box_of_several_says_nothing_of_the_others(request_: EngineRequest, tmp_path: Path) -> None:
+    path = tmp_path / "union.vnnlib"
+    empty, full = "(and (>= X_1 1.0) (<= X_1 0.0))", "(and (>= X_1 0.0) (<= X_1 1.0))"
+    both = SPEC.format(rhs=0.75).replace("(assert (>= X_1 0.0))\n", "")
+    path.write_text(both.replace("(assert (<= X_1 1.0))", f"(assert (or {empty} {full}))"))
+    assert verify_instance(request_.network, path, 20).verdict is Verdict.SAT
+
+
+def damaged(kind: str) -> bytes:
+    net = Net((2,))
+    if kind == "free dimension":
+        net.input_shape = ("side",)  # type: ignore[assignment]
+    values = {"not a number": np.nan, "infinite weight": np.inf}
+    weight = np.array([[1.0, values.get(kind, 0.5)], [0.0, 1.0]])[:, : 1 if kind == "wrong shape" else 2]
+    output = net.op("Gemm", "x", net.constant(weight), net.constant([0.0, 0.0]), transB=1, name="layer")
+    if kind == "weights cut short":
+        net.constants[0].raw_data = net.constants[0].raw_data[:-3]
+    if kind == "weights in another file":
+        net.constants[0].ClearField("raw_data")
+        net.constants[0].data_location = onnx.TensorProto.EXTERNAL
+        net.constants[0].external_data.add(key="location", value="weights.bin")
+    model = net.model(output)
+    return model[: len(model) // 2] if kind == "truncated" else model
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("not a number", "node 'layer'"),
+        ("infinite weight", "node 'layer'"),
+        ("wrong shape", "node 'layer'"),
+        ("weights cut short", "'c0'"),
+        ("weights in another file", "'c0'"),
+        ("free dimension", "input 'x'"),
+        ("truncated", "not an ONNX model"),
+    ],
+)
+def test_a_damaged_network_is_a_usage_error_that_says_where(request_: EngineRequest, kind: str, says: str) -> None:
+    request_.network.write_bytes(damaged(kind))
+    with pytest.raises(UsageError, match=says) as raised:
+        verify_instance(request_.network, request_.properties["sat"], 20)
+    assert str(request_.network) in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert {a.verdict for a in collected(request_).values()} == {Verdict.ERROR}
