@@ -32,6 +32,18 @@ SHARED_FROM = 0.7
 """Share of a layer's reach from which a block uses the whole layer's: renumbering would cost more than it saves."""
 
 
+FIRST_ITERATIONS = 3
+"""Iterations of the first block where time is limited: nothing is known yet of what one takes."""
+
+FIXED_STEPS = 6
+"""What a block costs besides its iterations, in iterations: the concluding passes, gathering its rows."""
+
+FIXED_ENTRIES = 2000
+"""What an iteration costs besides its entries, in entries."""
+
+TINY_SECONDS = 1e-12
+
+
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How hard the slopes are searched for; nothing here can make a bound wrong."""
@@ -44,7 +56,8 @@ class Effort:
     tolerance: float = 1e-3
     """A block ends when three iterations together gain less than this share of its bounds."""
     seconds: float = float("inf")
-    """Time for the search; what it leaves no time for keeps its bounds."""
+    """Time for the search: where it is short, blocks get fewer iterations, and in the end none. The answer then depends
+    on the clock."""
     workers: int = 1
     """Threads that share a layer's blocks; the result does not depend on them."""
 
@@ -78,8 +91,8 @@ def refine(
         unit: unit roundoff that they were made for.
         effort: how hard to try.
         splits: neurons with a fixed phase; only those that are unstable in `found` get multipliers.
-        need: `(rows,)`: blocks with the largest come first, those at zero or below are left out; None: all, in order.
-        clock: seconds; read between blocks if `effort.seconds` is finite.
+        need: `(rows,)`: blocks with the largest come first, rows at zero or below are left out; None: all, in order.
+        clock: seconds; read before and after each block.
     """
     return _Refinement(found, unit, effort, splits, need, clock).run()
 
@@ -142,21 +155,24 @@ class _Refinement:
         matrix = Matrix(np.zeros_like(old.start), np.zeros_like(old.stop), old.column.copy(), old.value.copy())
         self.new = SparseBounds(net, matrix, state, lb, ub)
         self.end = 0
+        self.folded: FoldedNetwork | None = None
+        self.pace: float | None = None
+        """Seconds that the last block took for an entry and a step."""
         self.unstable = found.unstable()
         self.number = np.full(net.rows, -1, np.int64)
         self.number[self.unstable] = np.arange(len(self.unstable))
 
     def run(self) -> SparseBounds:
-        began = self.clock() if np.isfinite(self.effort.seconds) else 0.0
-        net = self.new.network
-        self.folded = fold_sparse(self.old, np.zeros((0, len(net.output))), np.zeros(0)) if len(self.unstable) else None
-        shares = self._shares()
-        for segment, share in zip(net.segments, shares, strict=True):
+        net, finite = self.new.network, np.isfinite(self.effort.seconds)
+        deadline = self.clock() + self.effort.seconds
+        if len(self.unstable):
+            self.folded = fold_sparse(self.old, np.zeros((0, len(net.output))), np.zeros(0))
+        for segment, share in zip(net.segments, self._shares(), strict=True):
             first, last, activation = segment
             self._intervals(first, last)
             if activation is not None and share > 0:
-                left = self.effort.seconds - (self.clock() - began) if np.isfinite(self.effort.seconds) else np.inf
-                self._search(segment, left * share)
+                now = self.clock()
+                self._search(segment, now + (deadline - now) * share if finite else np.inf)
                 self._settle(first, last)
             alive = (first, last, net.inputs, net.start, net.column, net.value, self.new.state.kind, self.new.matrix)
             self.end = passes.keep_alive(*alive, self.end)
@@ -189,7 +205,7 @@ class _Refinement:
         rule = (net.inputs, net.linear, net.slope, net.intercept, net.rounded, self.unit)
         passes.settle_rows(first, last, *rule, new.state, new.lb, new.ub)
 
-    def _search(self, segment: Segment, seconds: float) -> None:
+    def _search(self, segment: Segment, deadline: float) -> None:
         """Searches for the rows of one segment that are unstable still, block by block, until the time is over."""
         blocks = list(self._blocks(segment))
         if not blocks:
@@ -197,19 +213,31 @@ class _Refinement:
         everything = self._reach(np.concatenate([b.folded for b in blocks]))
         if len(everything.below.E) == 0:
             return
-        deadline = self.clock() + seconds if np.isfinite(seconds) else np.inf
 
-        def one(block: _Block) -> None:
-            if np.isfinite(deadline) and self.clock() > deadline:
-                return
-            self._improve(block, everything)
+        def one(k: int) -> None:
+            self._timed(blocks[k], everything, deadline, len(blocks) - k)
 
         if self.effort.workers == 1 or len(blocks) == 1:
-            for block in blocks:
-                one(block)
+            for k in range(len(blocks)):
+                one(k)
         else:
             with ThreadPoolExecutor(self.effort.workers) as pool:
-                list(pool.map(one, blocks))
+                list(pool.map(one, range(len(blocks))))
+
+    def _timed(self, block: _Block, everything: _Reach, deadline: float, waiting: int) -> None:
+        """Improves a block in its share of the time; `waiting`: it and the blocks behind it."""
+        iterations, began, size = self.effort.iterations, self.clock(), len(everything.below.row_value)
+        if np.isfinite(deadline):
+            if began > deadline:
+                return
+            if self.pace is not None:
+                share = (deadline - began) * min(self.effort.workers, waiting) / waiting
+                fitting = share / max(self.pace * (size + FIXED_ENTRIES), TINY_SECONDS) - FIXED_STEPS
+                iterations = int(np.clip(fitting, 1, iterations))
+            else:
+                iterations = min(iterations, FIRST_ITERATIONS)
+        self._improve(block, everything, iterations)
+        self.pace = (self.clock() - began) / ((size + FIXED_ENTRIES) * (iterations + FIXED_STEPS))
 
     def _blocks(self, segment: Segment) -> Iterator[_Block]:
         span = slice(segment.first, segment.last)
@@ -264,20 +292,20 @@ class _Refinement:
         E, lb, slope, offset = (a.astype(np.float32) for a in values)
         return Below(inputs, *by_row, *by_column, E, lb, slope, offset, local.astype(np.int8))
 
-    def _improve(self, block: _Block, everything: _Reach) -> None:
+    def _improve(self, block: _Block, everything: _Reach, iterations: int) -> None:
         """Replaces a block's bounds by better ones where it finds them."""
         new, reach = self.new, everything
         if np.count_nonzero(self._reached(block.folded)) < SHARED_FROM * len(reach.columns):
             reach = self._reach(block.folded)
-        lower = self._bounds(block, reach, 1.0)
+        lower = self._bounds(block, reach, 1.0, iterations)
         new.lb[block.rows] = np.maximum(new.lb[block.rows], lower)
         chosen = new.lb[block.rows] < 0
         if chosen.any():
             rest = _Block(block.rows[chosen], block.folded[chosen])
-            upper = -self._bounds(rest, reach, -1.0)
+            upper = -self._bounds(rest, reach, -1.0, iterations)
             new.ub[rest.rows] = np.minimum(new.ub[rest.rows], upper)
 
-    def _bounds(self, block: _Block, reach: _Reach, sign: float) -> Array:
+    def _bounds(self, block: _Block, reach: _Reach, sign: float, iterations: int) -> Array:
         """Returns proven lower bounds of `sign * z`, with the best slopes that the search found."""
         folded, state, effort, below = self._folded(), self.new.state, self.effort, reach.below
         count = len(block.rows)
@@ -291,7 +319,7 @@ class _Refinement:
         start = np.where(below.phase == 0, state.lower_slope[rows], 0.0).astype(np.float32)
         p = np.repeat(start[:, None], LANES, axis=1)
         alpha.search(
-            below, top, constant, count, effort.iterations, effort.step, effort.decay, effort.tolerance,
+            below, top, constant, count, iterations, effort.step, effort.decay, effort.tolerance,
             p, np.empty(LANES, np.float32),
         )  # fmt: skip
         return self._proven(block.rows, sign, rows, _sound(p, below.phase))

@@ -18,7 +18,8 @@ FLOATS = [np.float32, np.float64]
 
 def single(phase: int, dtype: type) -> Below:
     """One neuron, z = t over [-1, 1]."""
-    one, zero = np.ones(1, dtype), np.zeros(1, dtype)
+    one: Array = np.ones(1, dtype)
+    zero: Array = np.zeros(1, dtype)
     start = np.array([0, 1])
     by_row = start, np.zeros(1, np.int32), one
     by_column = np.array([0, 1, 1]), np.zeros(1, np.int32), one

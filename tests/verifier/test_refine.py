@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -245,7 +245,7 @@ def test_multipliers_of_splits_tighten_the_rows_above(monkeypatch: pytest.Monkey
     assert_holds(with_them, obeying(z, splits))
     plain = refine(found, UNIT)
     assert widths(with_them).mean() < widths(plain).mean()
-    proven = alpha.bounded_rows
+    proven: Any = alpha.bounded_rows
 
     def without(*args: Any) -> None:
         proven(*args[:5], np.zeros_like(args[5]), *args[6:])
@@ -272,15 +272,12 @@ def test_splits_that_no_point_obeys_are_seen() -> None:
     assert (fine.lb <= fine.ub).all()
 
 
-def test_a_hidden_row_against_its_exact_range() -> None:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "soundness"))
-    try:
-        from exact import Layer, exact_minimum
-    finally:
-        sys.path.pop(0)
+def test_a_hidden_row_against_its_exact_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "soundness"))
+    exact = importlib.import_module("exact")
     random = np.random.default_rng(7)
     shapes = [(10, 2), (8, 10), (6, 8), (3, 6)]
-    layers = [Layer(random.normal(0, 1.2 / np.sqrt(n), (m, n)), random.normal(0, 0.3, m)) for m, n in shapes]
+    layers = [exact.Layer(random.normal(0, 1.2 / np.sqrt(n), (m, n)), random.normal(0, 0.3, m)) for m, n in shapes]
     net = Net((2,), dtype=np.float64)
     v = "x"
     for k, layer in enumerate(layers):
@@ -293,8 +290,8 @@ def test_a_hidden_row_against_its_exact_range() -> None:
     for depth, segment in ((2, found.network.segments[1]), (3, found.network.segments[2])):
         for j in range(segment.first, segment.last):
             row = np.eye(segment.last - segment.first)[j - segment.first]
-            least = exact_minimum(layers[:depth], row, lower, upper).value
-            most = -exact_minimum(layers[:depth], -row, lower, upper).value
+            least = exact.exact_minimum(layers[:depth], row, lower, upper).value
+            most = -exact.exact_minimum(layers[:depth], -row, lower, upper).value
             assert better.lb[j] <= least
             assert most <= better.ub[j]
             gained += (found.ub[j] - found.lb[j]) - (better.ub[j] - better.lb[j])
