@@ -27,6 +27,9 @@ NOT_NEEDED = {
     "yaml",
 }
 
+KERNELS = {"llvmlite", "numba"}
+"""Root bounds are compiled; a counterexample that the first attack finds does not wait for that."""
+
 NET = """
 import json, sys
 import numpy as np, onnx
@@ -68,7 +71,7 @@ def test_a_falsified_instance_loads_only_what_it_needs(tmp_path: Path) -> None:
     assert "harness" in modules
 
 
-def test_an_instance_that_root_bounds_prove_loads_only_what_it_needs(tmp_path: Path) -> None:
+def test_an_instance_that_root_bounds_prove_loads_its_kernels_beside(tmp_path: Path) -> None:
     verdict, modules = loaded(tmp_path, "1.5")
     assert verdict == "unsat"
-    assert not modules & NOT_NEEDED
+    assert not modules & (NOT_NEEDED - KERNELS)
