@@ -21,7 +21,7 @@ from harness.domain import LgBenchError, UnsupportedNetworkError, UsageError
 from harness.verifier.graph import Conv, Linear, Node, Op, Pick, Reshape, Scale, Shape, size
 
 FLOAT = torch.float64
-MOST_ELEMENTS = 2**26
+MOST_ELEMENTS = 2**24
 """Elements of one value; the largest of VGG-16 has 2**22. More is taken for a damaged file."""
 
 

@@ -92,7 +92,7 @@ def assert_read_or_refused(model: bytes) -> bool:
     except LgBenchError as error:
         message = str(error)
     else:
-        assert all(0 < size(node.shape) <= 2**26 for node in graph.nodes)
+        assert all(0 < size(node.shape) <= 2**24 for node in graph.nodes)
         return True
     assert message.startswith("net.onnx")
     assert message.isprintable()
