@@ -27,8 +27,8 @@ NOT_NEEDED = {
     "yaml",
 }
 
-KERNELS = {"llvmlite", "numba"}
-"""Root bounds are compiled; a counterexample that the first attack finds does not wait for that."""
+KERNELS = {"llvmlite", "numba", "yaml"}
+"""Root bounds are compiled (Numba reads its settings as YAML); a counterexample that the first attack finds does not wait for that."""
 
 NET = """
 import json, sys
@@ -67,11 +67,11 @@ def loaded(folder: Path, threshold: str) -> tuple[str, set[str]]:
 def test_a_falsified_instance_loads_only_what_it_needs(tmp_path: Path) -> None:
     verdict, modules = loaded(tmp_path, "0.5")
     assert verdict == "sat"
-    assert not modules & NOT_NEEDED
+    assert sorted(modules & NOT_NEEDED) == []
     assert "harness" in modules
 
 
 def test_an_instance_that_root_bounds_prove_loads_its_kernels_beside(tmp_path: Path) -> None:
     verdict, modules = loaded(tmp_path, "1.5")
     assert verdict == "unsat"
-    assert not modules & (NOT_NEEDED - KERNELS)
+    assert sorted(modules & (NOT_NEEDED - KERNELS)) == []
