@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.verifier.kernels.boxes_lanes import WIDEST, accumulate_8, accumulate_16, accumulate_32
-from harness.verifier.sparse import SparseNetwork
+from harness.verifier.sparse import Segment, SparseNetwork
 
 Array = NDArray[Any]
 DEAD, LINE, UNSTABLE = 0, 1, 2
@@ -154,6 +154,16 @@ def box_network(network: SparseNetwork, C: Array, rhs: Array, sizes: list[int]) 
         region_start=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         allowance=float(allowance),
     )
+
+
+def smallest_network() -> BoxNetwork:
+    """Returns one input that is the output, with one row: enough to compile for."""
+    none, zero = np.zeros(0), np.zeros(1)
+    network = SparseNetwork(
+        1, np.zeros(2, np.int64), np.zeros(0, np.int32), none, zero, zero, zero, np.ones(1, np.bool_), zero, zero,
+        np.zeros(1, np.bool_), (Segment(0, 1, None),), np.ones(1, np.int64),
+    )  # fmt: skip
+    return box_network(network, np.ones((1, 1)), zero, [1])
 
 
 def box_work(network: BoxNetwork) -> BoxWork:

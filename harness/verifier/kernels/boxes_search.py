@@ -20,11 +20,10 @@ from harness.verifier.kernels.boxes import (
     BoxWork,
     bound_hidden,
     bound_margins,
-    box_network,
     box_work,
+    smallest_network,
 )
 from harness.verifier.kernels.boxes_lanes import WIDEST
-from harness.verifier.sparse import Segment, SparseNetwork
 
 Array = NDArray[Any]
 CLIP_ROUNDS = 3
@@ -361,10 +360,5 @@ def search_boxes(
 @cache
 def prepare() -> None:
     """Compiles the search, or loads it from Numba's cache."""
-    none, zero = np.zeros(0), np.zeros(1)
-    network = SparseNetwork(
-        1, np.zeros(2, np.int64), np.zeros(0, np.int32), none, zero, zero, zero, np.ones(1, np.bool_), zero, zero,
-        np.zeros(1, np.bool_), (Segment(0, 1, None),), np.ones(1, np.int64),
-    )  # fmt: skip
-    net = box_network(network, np.ones((1, 1)), zero, [1])
+    net = smallest_network()
     search_boxes(net, box_work(net), scratch(net), box_stack(net, 2), search_state(net, 1), 0)
