@@ -28,7 +28,7 @@ NOT_NEEDED = {
 }
 
 KERNELS = {"llvmlite", "numba", "yaml"}
-"""Root bounds are compiled (Numba reads its settings as YAML); a counterexample that the first attack finds does not wait for that."""
+"""Root bounds are compiled, and Numba reads its settings as YAML; what the first attack finds waits for neither."""
 
 NET = """
 import json, sys
