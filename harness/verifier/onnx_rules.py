@@ -124,6 +124,8 @@ def _pad(context: Context, proto: onnx.NodeProto) -> Value:
     sides = [(0, 0)] * rank
     for k, axis in enumerate(axes):
         sides[axis] = (amounts[k], amounts[k + len(axes)])
+    if any(n + min(a, 0) + min(b, 0) < 1 for n, (a, b) in zip(x.shape, sides, strict=True)):
+        raise context.malformed(f"pads {amounts} cut off all of the shape {x.shape}")
     value = float(attributes.get("value", 0.0))
     if context.constant(proto, 2) is not None:
         value = float(context.weights(proto, 2).flatten()[0])

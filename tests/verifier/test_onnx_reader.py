@@ -405,6 +405,10 @@ MALFORMED: dict[str, tuple[tuple[int, ...], Build]] = {
         (1,),
         lambda n: n.op("BatchNormalization", "x", *(n.constant([v]) for v in (1.0, 0, 0, -1)), name="culprit"),
     ),
+    "pad that cuts all": (
+        IMAGE,
+        lambda n: n.op("Pad", "x", ints(n, 0, 0, -7, 0, 0, 0, 9, 0), name="culprit"),
+    ),
     "reshape of text": ((4,), lambda n: n.op("Reshape", "x", n.constant([0.5, 8.0]), name="culprit")),
     "reshape size": (IMAGE, lambda n: n.op("Reshape", "x", n.constant([1, 7, -1], np.int64), name="culprit")),
     "squeeze of a side": (IMAGE, lambda n: n.op("Squeeze", "x", n.constant([1], np.int64), name="culprit")),
