@@ -148,6 +148,18 @@ def test_a_search_that_brings_rubbish_cannot_make_a_bound_wrong(
     assert (better.ub <= found.ub).all()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_pass_that_overflows_proves_nothing(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overflowing(*args: Any) -> None:
+        args[-1][:] = value
+
+    monkeypatch.setattr(alpha, "bounded_rows", overflowing)
+    found, _ = some(deep(), 0.15)
+    same = refine(found, UNIT)
+    np.testing.assert_array_equal(same.lb, found.lb)
+    np.testing.assert_array_equal(same.ub, found.ub)
+
+
 def test_random_slopes_are_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(5)
 
