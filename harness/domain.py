@@ -262,6 +262,10 @@ class EngineRecord:
     """Activation neurons of the network, grafted ones included; the denominator of UNR."""
     unstable_nonlinear: int = 0
     """Unstable neurons that are not grafted; the masks above count grafted neurons too (reference, section 5)."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """The instance's share of work by stage: `attack`, `bounds`, `bab`."""
+    multiply_adds: int = 0
+    """Multiply-adds of branch and bound's passes over the folded network, idle lanes included."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -124,6 +124,8 @@ def encode_record(record: EngineRecord) -> dict[str, Any]:
         "entered_bab": record.entered_bab,
         "neurons": record.neurons,
         "unstable_nonlinear": record.unstable_nonlinear,
+        "seconds": dict(record.seconds),
+        "multiply_adds": record.multiply_adds,
         "unstable": None
         if unstable is None
         else {name: [int(m.size), _text(np.packbits(m.ravel()))] for name, m in unstable.items()},
@@ -140,6 +142,8 @@ def decode_record(raw: Mapping[str, Any]) -> EngineRecord:
         entered_bab=bool(raw["entered_bab"]),
         neurons=int(raw["neurons"]),
         unstable_nonlinear=int(raw["unstable_nonlinear"]),
+        seconds={str(k): float(v) for k, v in raw.get("seconds", {}).items()},
+        multiply_adds=int(raw.get("multiply_adds", 0)),
     )
 
 

@@ -38,6 +38,8 @@ class Outcome(Enum):
     """Too many open domains."""
     EXHAUSTED = auto()
     """A domain with every neuron split could not be closed."""
+    SMOOTH = auto()
+    """The network has activations that are not split."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +52,8 @@ class SearchResult:
     branched: bool
     """Whether any neuron was split."""
     counterexample: Counterexample | None = None
+    multiply_adds: int = 0
+    """Of passes over the folded network, idle lanes included; 0 where they are not counted."""
 
 
 class _Stack:

@@ -6,7 +6,7 @@ or stop there (folding). Sources: Zhang et al. 2018 (CROWN); Xu et al. 2020 (gen
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -36,14 +36,30 @@ ROW_BYTES = 64 * 2**20
 
 
 class Passed(NamedTuple):
-    """What a rule makes of rows at an activation: the rows of its input, and what each row's constant gains."""
+    """What becomes of rows on their way to the input: rows of an earlier value, and what each row gains."""
 
     rows: Rows
     const: Tensor
+    lost: Tensor
+    """`(rows,)`: how far rounding in the network's evaluation may move each row's value, either way."""
 
 
-ActivationRule: TypeAlias = Callable[[int, Rows], Passed]
-"""Node index of an activation and rows of its output, to rows of its input."""
+AtActivation: TypeAlias = Callable[[int, Rows], tuple[Rows, Tensor]]
+"""Node index of an activation and rows of its output, to rows of its input and what their constants gain."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rule:
+    """How rows are passed back."""
+
+    at_activation: AtActivation
+    slack: Mapping[int, Tensor]
+    """Node index to how far its computed value may be from the exact one, `(batch, *shape)`; the input's is 0."""
+
+    def lost(self, index: int, rows: Rows) -> Tensor | None:
+        """Returns what rounding at a node costs rows of its value, `(rows,)`; None: nothing."""
+        slack = self.slack.get(index)
+        return None if slack is None else sum_rows(rows.A.abs() * rows.gather(slack))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,26 +104,26 @@ def relax(op: Relu | Smooth, bounds: Bounds) -> Relaxation:
     )
 
 
-def relaxing(relaxations: dict[int, Relaxation]) -> ActivationRule:
-    """Returns the rule that lower-bounds activations by their relaxations."""
+def relaxing(relaxations: Mapping[int, Relaxation], slack: Mapping[int, Tensor] | None = None) -> Rule:
+    """Returns the rule that lower-bounds activations by their relaxations, and rounding by its slack (None: exact)."""
 
-    def rule(index: int, rows: Rows) -> Passed:
+    def relaxed(index: int, rows: Rows) -> tuple[Rows, Tensor]:
         relaxation = relaxations[index]
         lower, upper = rows.gather(relaxation.lower_slope), rows.gather(relaxation.upper_slope)
         A = torch.where(rows.A < 0, upper, lower).mul_(rows.A)
         gained = rows.A.clamp(max=0).mul_(rows.gather(relaxation.upper_offset))
         if bool((relaxation.lower_offset != 0).any()):
             gained += rows.A.clamp(min=0).mul_(rows.gather(relaxation.lower_offset))
-        return Passed(rows.with_coefficients(A), sum_rows(gained))
+        return rows.with_coefficients(A), sum_rows(gained)
 
-    return rule
+    return Rule(relaxed, slack or {})
 
 
-def to_input(graph: Graph, start: int, rows: Rows, rule: ActivationRule) -> Passed:
+def to_input(graph: Graph, start: int, rows: Rows, rule: Rule) -> Passed:
     """Passes rows of a node's value back to the network's input.
 
-    With the rule of `relaxing`, guarantees `row . value(x) >= rows . x + const` for every x in the boxes of the
-    relaxations, up to rounding.
+    With the rule of `relaxing`, guarantees `row . value(x) >= rows . x + const - lost` for every x in the boxes of the
+    relaxations and every evaluation whose values are off by at most the rule's slack.
 
     Args:
         graph: the network.
@@ -116,26 +132,27 @@ def to_input(graph: Graph, start: int, rows: Rows, rule: ActivationRule) -> Pass
         rule: what happens at activations.
     """
     pending: dict[int, Rows] = {start: rows}
-    const = rows.A.new_zeros(len(rows))
+    const, lost = rows.A.new_zeros(len(rows)), rows.A.new_zeros(len(rows))
     for index in range(start, 0, -1):
         here = pending.pop(index, None)
         if here is None:
             continue
+        cost = rule.lost(index, here)
+        lost = lost if cost is None else lost + cost
         op, inputs = graph.nodes[index].op, graph.nodes[index].inputs
-        if isinstance(op, Relu | Smooth):
-            passed = rule(index, here)
-        elif isinstance(op, Add | Concat):
+        if isinstance(op, Add | Concat):
             for source, part in zip(inputs, _parts(graph, index, here), strict=True):
                 _collect(graph, pending, source, part)
             continue
-        else:
-            passed = _affine(graph, index, here)
-        const = const + passed.const
-        _collect(graph, pending, inputs[0], passed.rows)
+        activated = isinstance(op, Relu | Smooth)
+        before, gained = rule.at_activation(index, here) if activated else _affine(graph, index, here)
+        const = const + gained
+        _collect(graph, pending, inputs[0], before)
     result = pending.get(0)
     if result is None:
         result = Rows(rows.A.new_zeros(len(rows), *graph.input_shape), rows.owner)
-    return Passed(result, const)
+    cost = rule.lost(0, result)
+    return Passed(result, const, lost if cost is None else lost + cost)
 
 
 def _parts(graph: Graph, index: int, rows: Rows) -> list[Rows]:
@@ -162,29 +179,29 @@ def _collect(graph: Graph, pending: dict[int, Rows], index: int, rows: Rows) -> 
     pending[index] = Rows(other.whole(shape).A + rows.whole(shape).A, rows.owner)
 
 
-def _affine(graph: Graph, index: int, rows: Rows) -> Passed:
+def _affine(graph: Graph, index: int, rows: Rows) -> tuple[Rows, Tensor]:
     node = graph.nodes[index]
     op, before = node.op, graph.nodes[node.inputs[0]].shape
     nothing = rows.A.new_zeros(len(rows))
     if isinstance(op, Conv):
         const = torch.einsum("rchw,c->r", rows.A, op.bias)
-        return Passed(conv_backward(rows, op, before), const)
+        return conv_backward(rows, op, before), const
     if isinstance(op, Linear):
         A = rows.whole(node.shape).A
-        return Passed(Rows(A @ op.weight, rows.owner), A @ op.bias)
+        return Rows(A @ op.weight, rows.owner), A @ op.bias
     if isinstance(op, Scale):
         const = sum_rows(rows.A * rows.gather(op.offset[None].expand(_owners(rows), *node.shape)))
         factor = rows.gather(op.factor[None].expand(_owners(rows), *node.shape))
-        return Passed(rows.with_coefficients(rows.A * factor), const)
+        return rows.with_coefficients(rows.A * factor), const
     if isinstance(op, Reshape):
-        return Passed(Rows(rows.whole(node.shape).A.reshape(len(rows), *before), rows.owner), nothing)
+        return Rows(rows.whole(node.shape).A.reshape(len(rows), *before), rows.owner), nothing
     if isinstance(op, Pick):
-        return Passed(Rows(op.backward(rows.whole(node.shape).A, before), rows.owner), nothing)
+        return Rows(op.backward(rows.whole(node.shape).A, before), rows.owner), nothing
     if isinstance(op, Transpose):
         inverse = [0] * len(op.permutation)
         for new, old in enumerate(op.permutation):
             inverse[old] = new + 1
-        return Passed(Rows(rows.whole(node.shape).A.permute(0, *inverse), rows.owner), nothing)
+        return Rows(rows.whole(node.shape).A.permute(0, *inverse), rows.owner), nothing
     raise TypeError(f"no backward rule for {type(op).__name__}")
 
 
@@ -195,16 +212,14 @@ def _owners(rows: Rows) -> int:
 def concretize(passed: Passed, box: Box) -> Tensor:
     """Returns the minimum of each row over its owner's box, `(rows,)`.
 
-    Guarantees `row . x + const >= result` for every x in the box, up to rounding.
+    Guarantees `row . x + const - lost >= result` for every x in the box, up to rounding.
     """
     rows = passed.rows
     low = sum_rows(rows.A * rows.gather(box.centre)) - sum_rows(rows.A.abs() * rows.gather(box.radius))
-    return low + passed.const
+    return low + passed.const - passed.lost
 
 
-def lower_bounds(
-    graph: Graph, index: int, neurons: Tensor, owner: Tensor, sign: int, rule: ActivationRule, box: Box
-) -> Tensor:
+def lower_bounds(graph: Graph, index: int, neurons: Tensor, owner: Tensor, sign: int, rule: Rule, box: Box) -> Tensor:
     """Returns lower bounds of `sign * value` for chosen elements of a node's value, `(rows,)`.
 
     Args:
@@ -224,7 +239,7 @@ def lower_bounds(
     return torch.cat(parts) if parts else box.lower.new_zeros(0)
 
 
-def element_rows(graph: Graph, index: int, neurons: Tensor, owner: Tensor, sign: int, rule: ActivationRule) -> Passed:
+def element_rows(graph: Graph, index: int, neurons: Tensor, owner: Tensor, sign: int, rule: Rule) -> Passed:
     """Passes rows that each are `sign` times one element of a node's value back to the input.
 
     The first step takes rows of the weight where there is one, instead of a product with unit rows.
@@ -248,7 +263,9 @@ def element_rows(graph: Graph, index: int, neurons: Tensor, owner: Tensor, sign:
         rows = unit_rows(neurons, owner, node.shape, _any_weight(graph))
         return to_input(graph, index, rows.with_coefficients(sign * rows.A), rule)
     passed = to_input(graph, node.inputs[0], start.with_coefficients(sign * start.A), rule)
-    return Passed(passed.rows, passed.const + sign * const)
+    slack = rule.slack.get(index)
+    lost = passed.lost if slack is None else passed.lost + slack.flatten(1)[owner, neurons]
+    return Passed(passed.rows, passed.const + sign * const, lost)
 
 
 def _any_weight(graph: Graph) -> Tensor:

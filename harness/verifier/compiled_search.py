@@ -1,7 +1,7 @@
 """Branch and bound by the compiled search: the CPU's fast form of `bab.Search`.
 
-The stack of open domains and everything that happens to them lives in compiled code, which comes back every few hundredths
-of a second so that clocks are looked at and counterexamples tried.
+The stack of open domains and everything that happens to them lives in compiled code, which comes back every few
+hundredths of a second so that clocks are looked at and counterexamples tried.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from harness.domain import Counterexample
 from harness.verifier.bab import Outcome, SearchResult
 from harness.verifier.config import EngineConfig
 from harness.verifier.fold import FoldedNetwork
-from harness.verifier.kernels import search
+from harness.verifier.kernels import domains, search
 from harness.verifier.kernels.contract import LANES
-from harness.verifier.kernels.search import Block, Family, Net, Pseudo, Scratch, Stack, Steps
+from harness.verifier.kernels.domains import Block, Net, Pseudo
+from harness.verifier.kernels.search import Family, Scratch, Stack, Steps
 
 SLICE_S = 0.04
 """About how long compiled code runs without coming back."""
@@ -48,16 +49,16 @@ class CompiledSearch:
         self.network, self.config = network, config
         self.max_domains = UNLIMITED if max_domains is None else max_domains
         self.should_stop, self.confirm = should_stop, confirm
-        self.fast, self.exact = _net(network, np.float32), _net(network, np.float64)
+        self.fast, self.exact = compiled_net(network, np.float32), compiled_net(network, np.float64)
         n, margins, d = network.neurons, len(network.e), network.inputs
-        self.block, self.pending = _block(n, margins, d, np.float32), _block(n, margins, d, np.float64)
+        self.block, self.pending = empty_block(n, margins, d, np.float32), empty_block(n, margins, d, np.float64)
         self.stack = _stack(FIRST_ROOM, n)
         self.scratch = Scratch(
             np.empty(LANES, np.float32), np.empty((n, LANES), np.float32), np.empty((n, LANES), np.float32),
             _family(), _family(),
         )  # fmt: skip
         self.pseudo = Pseudo(np.zeros(n + 1), np.zeros(n + 1))
-        self.pseudo.total[n] = self.pseudo.count[n] = 1.0
+        self.pseudo.gain[n] = self.pseudo.splits[n] = 1.0
         self.counters = np.zeros(8, np.int64)
         self.steps = Steps(config.iterations, config.leaf_iterations, config.alpha_step, config.beta_step)
 
@@ -81,11 +82,13 @@ class CompiledSearch:
                 return self._result(self._closed())
             if ended == search.LIMIT:
                 return self._result(Outcome.DOMAINS)
-            if ended == search.FULL and not self._make_room():
-                return self._result(Outcome.MEMORY)
+            if ended == search.FULL:
+                self._grow()
             found = self._try_corner()
             if found is not None:
                 return self._result(Outcome.FALSIFIED, found)
+            if self.counters[search.COUNT] > self.config.max_open_domains:
+                return self._result(Outcome.MEMORY)
             if ended == search.RUNNING:
                 rounds = _paced(rounds, time.perf_counter() - before)
 
@@ -104,7 +107,7 @@ class CompiledSearch:
             block.spec[:] = np.minimum(first + np.arange(LANES), first + used - 1)
             block.phase[:] = 0
             block.p[:] = start[:, None]
-            search.improve(
+            domains.improve(
                 self.fast, block, config.root_iterations, config.alpha_step, config.beta_step, False, scratch.best,
                 scratch.kept, scratch.stepped,
             )  # fmt: skip
@@ -114,7 +117,7 @@ class CompiledSearch:
                 self.fast, self.exact, block, self.pending, self.stack, scratch, self.pseudo, self.counters, used,
                 self.steps,
             )  # fmt: skip
-            found = self._try_corner(used) if self.counters[search.COUNT] else None
+            found = self._try_corner(used) if bool((scratch.best[:used] <= 0).any()) else None
             if found is not None:
                 return found
             while self.counters[search.COUNT] + 3 * LANES > len(self.stack.lb):
@@ -130,17 +133,18 @@ class CompiledSearch:
     def _closed(self) -> Outcome:
         return Outcome.EXHAUSTED if self.counters[search.EXHAUSTED] else Outcome.PROVED
 
-    def _make_room(self) -> bool:
-        if self.counters[search.COUNT] > self.config.max_open_domains:
-            return False
-        self._grow()
-        return True
-
     def _grow(self) -> None:
         self.stack = Stack(*(np.concatenate([a, np.empty_like(a)]) for a in self.stack))
 
     def _result(self, outcome: Outcome, found: Counterexample | None = None) -> SearchResult:
-        return SearchResult(outcome, self.domains, bool(self.counters[search.ROUNDS]), found)
+        return SearchResult(outcome, self.domains, bool(self.counters[search.ROUNDS]), found, self._multiply_adds())
+
+    def _multiply_adds(self) -> int:
+        """Returns the work of the rounds: bounds and gradients in float32, certification in float64."""
+        back, forward = len(self.network.by_column.value), len(self.network.by_row.value)
+        rounds, certified = int(self.counters[search.ROUNDS]), int(self.counters[search.CERTIFIED])
+        steps = self.config.iterations
+        return LANES * (rounds * ((steps + 1) * back + steps * forward) + certified * back)
 
 
 NEARLY = 1e-3
@@ -151,7 +155,8 @@ def _paced(rounds: int, seconds: float) -> int:
     return int(min(max(rounds * SLICE_S / max(seconds, 1e-4), 1), 4 * rounds, 4096))
 
 
-def _net(network: FoldedNetwork, dtype: type[np.floating]) -> Net:
+def compiled_net(network: FoldedNetwork, dtype: type[np.floating]) -> Net:
+    """Returns a folded network as compiled code takes it, its numbers rounded to a type."""
     slope = network.ub / (network.ub - network.lb)
     f = network.cast(dtype)
     return Net(
@@ -160,7 +165,8 @@ def _net(network: FoldedNetwork, dtype: type[np.floating]) -> Net:
     )  # fmt: skip
 
 
-def _block(n: int, margins: int, d: int, dtype: type[np.floating]) -> Block:
+def empty_block(n: int, margins: int, d: int, dtype: type[np.floating]) -> Block:
+    """Returns a block of domains without splits, all zero."""
     return Block(
         np.zeros(LANES, np.int32),
         np.zeros((n, LANES), np.int8),
@@ -177,7 +183,7 @@ def _stack(capacity: int, n: int) -> Stack:
         np.empty(capacity, np.float32),
         np.empty(capacity, np.int32),
         np.empty(capacity, np.int32),
-        np.empty((capacity, search.SPLITS), np.int32),
+        np.empty((capacity, domains.SPLITS), np.int32),
         np.empty(capacity),
         np.empty((capacity, n), np.int8),
         np.empty((capacity, n), np.float32),
@@ -187,5 +193,5 @@ def _stack(capacity: int, n: int) -> Stack:
 def _family() -> Family:
     return Family(
         np.zeros(LANES), np.full(LANES, -1, np.int32), np.zeros(LANES), np.zeros(LANES, np.int32),
-        np.full((LANES, search.SPLITS), -1, np.int32),
+        np.full((LANES, domains.SPLITS), -1, np.int32),
     )  # fmt: skip

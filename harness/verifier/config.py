@@ -47,3 +47,5 @@ class EngineConfig:
     """Networks with at most so many inputs are split by input instead of by neuron."""
     group: int = 64
     """Inputs that go through the stages together; bounds the memory of their root bounds."""
+    sparse_entries: int = 30_000_000
+    """Networks with at most so many weights, convolutions written out, are bounded in sparse form on a CPU."""

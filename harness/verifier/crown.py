@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from harness.verifier.backward import (
-    ActivationRule,
     Relaxation,
+    Rule,
     concretize,
     lower_bounds,
     relax,
@@ -19,6 +19,7 @@ from harness.verifier.backward import (
 )
 from harness.verifier.graph import Graph, Relu, Smooth
 from harness.verifier.interval import Bounds, Box, propagate
+from harness.verifier.rounding import FLOAT32_UNIT, input_slack, rounding_slack, widened
 from harness.verifier.rows import Rows
 
 
@@ -26,22 +27,23 @@ from harness.verifier.rows import Rows
 class RootBounds:
     """Bounds over a batch of boxes, and the relaxations made from them.
 
-    Guarantees, up to rounding: every activation's input lies within its bounds for every x in the box.
+    Guarantees: every activation's input lies within its bounds for every x in the box, and for every evaluation whose
+    values are off by at most their slack.
     """
 
     box: Box
     activations: dict[int, Bounds]
     """Activation node to bounds of its *input*, each `(batch, *neurons)`."""
     relaxations: dict[int, Relaxation]
-    output: Bounds
-    """Bounds of the network's output, flat, `(batch, outputs)`; intervals over the hidden bounds."""
+    slack: dict[int, Tensor]
+    """Node index to how far its computed value may be from the exact one, `(batch, *shape)`; exact ones left out."""
 
-    def rule(self) -> ActivationRule:
+    def rule(self) -> Rule:
         """Returns the rule for `to_input` that relaxes the activations by these bounds."""
-        return relaxing(self.relaxations)
+        return relaxing(self.relaxations, self.slack)
 
 
-def root_bounds(graph: Graph, box: Box) -> RootBounds:
+def root_bounds(graph: Graph, box: Box, unit: float = FLOAT32_UNIT) -> RootBounds:
     """Returns bounds of every activation's input: interval bounds, improved by CROWN where a ReLU is unstable by them.
 
     Grafted neurons are linear and need no relaxation; they keep interval bounds, which only statistics read.
@@ -49,8 +51,9 @@ def root_bounds(graph: Graph, box: Box) -> RootBounds:
     Args:
         graph: the network, in the type that the bounds shall have.
         box: the inputs.
+        unit: unit roundoff of the evaluation that the bounds shall cover; 0: of exact values only.
     """
-    found = RootBounds(box, {}, {}, Bounds(box.lower.flatten(1), box.upper.flatten(1)))
+    found = RootBounds(box, {}, {}, {0: input_slack(box)} if unit else {})
     values = {0: Bounds(box.lower, box.upper)}
     for k, node in enumerate(graph.nodes[1:], start=1):
         if isinstance(node.op, Relu | Smooth):
@@ -61,9 +64,12 @@ def root_bounds(graph: Graph, box: Box) -> RootBounds:
                 values[source] = bounds
             found.activations[k] = bounds
             found.relaxations[k] = relax(node.op, bounds)
-        values[k] = propagate(node.op, [values[i] for i in node.inputs])
-    last = values[len(graph.nodes) - 1]
-    return replace(found, output=Bounds(last.lb.flatten(1), last.ub.flatten(1)))
+        operands = [values[i] for i in node.inputs]
+        slack = rounding_slack(node.op, operands, unit) if unit else None
+        values[k] = widened(propagate(node.op, operands), slack)
+        if slack is not None:
+            found.slack[k] = slack
+    return found
 
 
 def with_grafted_neurons(graph: Graph, found: RootBounds) -> dict[int, Bounds]:
@@ -136,22 +142,3 @@ def margins(graph: Graph, C: Tensor, owner: Tensor, found: RootBounds) -> Tensor
         A = C[start:stop].reshape(-1, *graph.output_shape)
         parts.append(concretize(to_input(graph, last, Rows(A, owner[start:stop]), found.rule()), found.box))
     return torch.cat(parts) if parts else C.new_zeros(0)
-
-
-ABSOLUTE_RADIUS = 1e-7
-RELATIVE_RADIUS = 1e-12
-
-
-def margin_radius(C: Tensor, rhs: Tensor, found: RootBounds) -> Tensor:
-    """Returns what a root margin `C y - rhs` has to exceed before it counts as proved, `(batch, rows)`.
-
-    An allowance for rounding in float64, not a derivation: sums of up to 1e4 terms are off by about 1e-12 of their
-    magnitude, and the output's bounds say how large the last sums can be.
-
-    Args:
-        C: `(rows, outputs)`.
-        rhs: `(rows,)`.
-        found: bounds over the boxes.
-    """
-    largest = torch.maximum(found.output.lb.abs(), found.output.ub.abs())
-    return ABSOLUTE_RADIUS + RELATIVE_RADIUS * (largest @ C.abs().T + rhs.abs())

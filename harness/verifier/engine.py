@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -21,15 +22,16 @@ from torch import Tensor
 
 from harness.domain import Counterexample, EngineRecord, Limits, Property, Stage, ToolAnswer, Verdict
 from harness.verifier.attack import Target, attack
-from harness.verifier.bab import Outcome, Search, SearchResult
+from harness.verifier.bab import Outcome, SearchResult
 from harness.verifier.config import AttackConfig, EngineConfig
-from harness.verifier.crown import RootBounds, margin_radius, margins, root_bounds, unstable, with_grafted_neurons
-from harness.verifier.fold import fold
-from harness.verifier.graph import Graph, neuron_count, size
-from harness.verifier.input_split import InputSearch
-from harness.verifier.kernels.choice import make_kernel, prepare
+from harness.verifier.graph import Smooth, neuron_count, size
+from harness.verifier.input_split import input_search, prepare_input_search
+from harness.verifier.kernels.choice import has_numba
 from harness.verifier.onnx_reader import read_graph
 from harness.verifier.problem import Problem, Region, boxes_of, problems_of
+from harness.verifier.root import Root, bound_root
+from harness.verifier.search import neuron_search, prepare_neuron_search
+from harness.verifier.sparse import SparseNetwork, sparse_network, sparse_size
 from harness.verifier.witness import WitnessChecker
 
 logger = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ class _Case:
     """Regions that are not excluded yet."""
     rows: list[int] = field(default_factory=list)
     """For each open region the row with the best root bound."""
-    found: RootBounds | None = None
+    found: Root | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -72,11 +74,13 @@ class _Instance:
     entered_bab: bool = False
     unstable: dict[str, NDArray[np.bool_]] | None = None
     unstable_nonlinear: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    multiply_adds: int = 0
 
 
 @contextmanager
-def _work_of(instances: Sequence[_Instance]) -> Iterator[None]:
-    """Shares the time of the block among the instances."""
+def _work_of(instances: Sequence[_Instance], stage: str) -> Iterator[None]:
+    """Shares the time of the block among the instances, as work of a stage."""
     before = time.monotonic()
     try:
         yield
@@ -84,6 +88,7 @@ def _work_of(instances: Sequence[_Instance]) -> Iterator[None]:
         share = (time.monotonic() - before) / max(len(instances), 1)
         for instance in instances:
             instance.work_s += share
+            instance.seconds[stage] = instance.seconds.get(stage, 0.0) + share
 
 
 class Engine:
@@ -107,6 +112,13 @@ class Engine:
         self.checker = WitnessChecker(model_bytes)
         self.splits_inputs = size(self.graph.input_shape) <= config.split_inputs_up_to
         """Whether branch and bound splits the input box instead of neurons."""
+        self.splits_neurons = not any(isinstance(node.op, Smooth) for node in self.graph.nodes)
+
+    @cached_property
+    def sparse(self) -> SparseNetwork | None:
+        """The network's sparse form, where the compiled passes over it are the faster way."""
+        usable = self.device.type == "cpu" and has_numba() and sparse_size(self.graph) <= self.config.sparse_entries
+        return sparse_network(self.graph) if usable else None
 
     def check(self, prop: Property, source: str) -> None:
         """Raises UsageError if a property is not over this network's inputs and outputs."""
@@ -177,7 +189,7 @@ class _Run:
         if not targets:
             return
         engine = self.engine
-        with _work_of(instances):
+        with _work_of(instances, "attack"):
             batch, seed = engine.config.attack_batch, engine.config.seed
             candidates = attack(engine.fast, problems, targets, config, batch, seed)
         for candidate in candidates:
@@ -217,7 +229,7 @@ class _Run:
     def _bound(self, instance: _Instance) -> None:
         """Bounds the instance's cases at the root and drops the regions that are excluded."""
         self.say(instance, Stage.INCOMPLETE, 0)
-        with _work_of([instance]):
+        with _work_of([instance], "bounds"):
             for case in instance.cases:
                 if self.remaining(instance) <= 0:
                     return
@@ -232,17 +244,14 @@ class _Run:
             self.answer(instance, Verdict.TIMEOUT)
 
     def _bound_case(self, instance: _Instance, case: _Case) -> None:
-        graph = self.engine.graph
-        found = root_bounds(graph, boxes_of([case.problem], graph))
+        engine = self.engine
+        found = bound_root(engine.graph, engine.sparse, boxes_of([case.problem], engine.graph))
         sizes = [len(region.rhs) for region in case.regions]
         if not case.regions or min(sizes) == 0:
             case.found, case.rows = found, [0] * len(sizes)
             return
-        C = torch.cat([region.C for region in case.regions]).to(self.engine.device)
-        rhs = torch.cat([region.rhs for region in case.regions])
-        owner = torch.zeros(len(C), dtype=torch.int64, device=C.device)
-        radius = margin_radius(C, rhs.to(C.device), found)[0].cpu()
-        values = margins(graph, C, owner, found).cpu() - rhs - radius
+        C, rhs = torch.cat([region.C for region in case.regions]), torch.cat([region.rhs for region in case.regions])
+        values = torch.from_numpy(found.margins(C, rhs))
         best = [part.max(0) for part in torch.split(values, sizes)]
         instance.root_margins.append(np.array([float(b.values) for b in best]))
         kept = [k for k, b in enumerate(best) if not float(b.values) > 0]
@@ -254,8 +263,10 @@ class _Run:
         """Gives each open instance a thread of its own; those whose root bounds are best come first."""
         for instance in [i for i in self.open if self.remaining(i) <= 0]:
             self.answer(instance, Verdict.TIMEOUT)
-        if self.open and not self.engine.splits_inputs:
-            prepare(self.engine.device)
+        if self.open and self.engine.splits_inputs:
+            prepare_input_search(self.engine.sparse)
+        elif self.open:
+            prepare_neuron_search(self.engine.device)
         order = sorted(self.open, key=lambda i: -min((float(m.min()) for m in i.root_margins), default=0.0))
         self.each(order, self._search, self._after_search)
 
@@ -264,7 +275,8 @@ class _Run:
         before, spent = time.monotonic(), instance.work_s
 
         def clock(domains: int) -> bool:
-            instance.work_s = spent + time.monotonic() - before
+            instance.seconds["bab"] = time.monotonic() - before
+            instance.work_s = spent + instance.seconds["bab"]
             self.say(instance, Stage.BAB, instance.domains + domains)
             return self.remaining(instance) <= 0
 
@@ -282,22 +294,24 @@ class _Run:
         if found is None or any(len(region.rhs) == 0 for region in case.regions):
             return SearchResult(Outcome.EXHAUSTED, 0, False)
         if engine.splits_inputs:
-            result = self._split_inputs(instance, case, found, clock)
+            result = self._split_inputs(instance, case, clock)
+        elif not engine.splits_neurons:
+            result = SearchResult(Outcome.SMOOTH, 0, False)
         else:
             result = self._split_neurons(instance, case, found, clock)
         clock(result.domains)  # what follows are statistics, not work on the instance
         instance.domains += result.domains
+        instance.multiply_adds += result.multiply_adds
         if result.branched or result.outcome not in (Outcome.PROVED, Outcome.FALSIFIED):
-            _count_unstable(instance, engine.graph, found)
+            neurons = found.unstable()
+            instance.unstable, instance.unstable_nonlinear = neurons.masks, neurons.nonlinear
         return result
 
     def _domains_left(self, instance: _Instance) -> int | None:
         limit = self.limits.max_domains
         return None if limit is None else max(0, limit - instance.domains)
 
-    def _split_inputs(
-        self, instance: _Instance, case: _Case, found: RootBounds, clock: Callable[[int], bool]
-    ) -> SearchResult:
+    def _split_inputs(self, instance: _Instance, case: _Case, clock: Callable[[int], bool]) -> SearchResult:
         engine, fast = self.engine, self.engine.fast
 
         def confirm(points: Tensor) -> Counterexample | None:
@@ -306,24 +320,22 @@ class _Run:
             return next((w for w in witnesses if w is not None), None)
 
         left, most = self._domains_left(instance), engine.config.max_open_domains
-        search = InputSearch(engine.graph, found.box, case.regions, left, most, clock, confirm)
-        return search.run()
+        box = boxes_of([case.problem], engine.graph)
+        return input_search(engine.graph, engine.sparse, box, case.regions, left, most, clock, confirm).run()
 
     def _split_neurons(
-        self, instance: _Instance, case: _Case, found: RootBounds, clock: Callable[[int], bool]
+        self, instance: _Instance, case: _Case, found: Root, clock: Callable[[int], bool]
     ) -> SearchResult:
         engine = self.engine
         C = torch.stack([region.C[row] for region, row in zip(case.regions, case.rows, strict=True)])
         rhs = torch.stack([region.rhs[row] for region, row in zip(case.regions, case.rows, strict=True)])
-        network = fold(engine.graph, found, C.to(engine.device), rhs.to(engine.device))
-        box = found.box
+        lower, upper = (torch.from_numpy(np.array(end)) for end in (case.problem.box.lower, case.problem.box.upper))
 
         def confirm(corner: NDArray[np.float32]) -> Counterexample | None:
-            sign = torch.from_numpy(corner).to(box.lower).view(box.lower.shape)
-            return engine.checker.confirm(case.problem, torch.where(sign > 0, box.upper, box.lower))
+            return engine.checker.confirm(case.problem, torch.where(torch.from_numpy(corner) > 0, upper, lower))
 
-        kernel, left = make_kernel(network, engine.device), self._domains_left(instance)
-        return Search(network, kernel, engine.config, left, clock, confirm).run()
+        left = self._domains_left(instance)
+        return neuron_search(found.fold(C, rhs), engine.config, engine.device, left, clock, confirm).run()
 
     def _after_search(self, instance: _Instance, result: SearchResult) -> None:
         """Turns the outcome of a search into the instance's answer."""
@@ -355,6 +367,8 @@ class _Run:
             instance.entered_bab,
             self.engine.neurons,
             instance.unstable_nonlinear,
+            instance.seconds,
+            instance.multiply_adds,
         )
         wall = time.monotonic() - instance.started
         self._emit(instance.key, ToolAnswer(verdict, wall, instance.work_s, stage, witness, message, record))
@@ -364,21 +378,5 @@ _REASONS = {
     Outcome.DOMAINS: "the limit on domains was reached",
     Outcome.MEMORY: "too many open domains",
     Outcome.EXHAUSTED: "a domain with all neurons split could not be closed",
+    Outcome.SMOOTH: "root bounds do not decide it, and sigmoid and tanh are not split",
 }
-
-
-def _count_unstable(instance: _Instance, graph: Graph, found: RootBounds) -> None:
-    """Keeps which neurons are unstable at the root, grafted ones included (linear-grafting reference, section 5)."""
-    masks: dict[str, NDArray[np.bool_]] = {}
-    nonlinear = 0
-    for k, bounds in with_grafted_neurons(graph, found).items():
-        op = graph.activation(k)
-        mask = _flat(unstable(bounds))
-        masks[op.name] = mask
-        nonlinear += int(mask.sum()) if op.linear is None else int((mask & ~_flat(op.linear)).sum())
-    instance.unstable, instance.unstable_nonlinear = masks, nonlinear
-
-
-def _flat(mask: Tensor) -> NDArray[np.bool_]:
-    flat: NDArray[np.bool_] = mask.flatten().cpu().numpy()
-    return flat

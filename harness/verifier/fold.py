@@ -21,10 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.verifier.backward import Passed, element_rows, row_chunk, to_input
+from harness.verifier.backward import Passed, Rule, element_rows, row_chunk, to_input
 from harness.verifier.crown import RootBounds, unstable
 from harness.verifier.graph import Graph, size
 from harness.verifier.rows import Rows, sum_rows
+
+RHS_ROUNDING = 2.0**-50
+"""Share of a right-hand side that pays for subtracting it in float64."""
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -141,9 +144,10 @@ class _Folder:
             self.offset[k] = torch.where(free, torch.zeros_like(bounds.lb), relaxation.upper_offset)
         self.width = first
         self.first_row = 0
+        self.rule = Rule(self.stop, found.slack)
 
     def constants(self, passed: Passed) -> Tensor:
-        """Takes rows that were passed back by `stop`, keeps their coefficients, returns their constants `(rows,)`."""
+        """Takes rows that were passed back by the rule, keeps their coefficients, returns their constants `(rows,)`."""
         at_input, box = passed.rows, self.box
         const = passed.const + sum_rows(at_input.A * at_input.gather(box.centre))
         scaled = at_input.with_coefficients(at_input.A * at_input.gather(box.radius))
@@ -152,11 +156,11 @@ class _Folder:
         self.first_row += len(at_input)
         return const
 
-    def stop(self, index: int, rows: Rows) -> Passed:
+    def stop(self, index: int, rows: Rows) -> tuple[Rows, Tensor]:
         """The rule at activations: unstable neurons keep their coefficient, the others are affine and passed."""
         self.entries.add(rows, self.column_of[index], self.first_row)
         const = sum_rows(rows.A * rows.gather(self.offset[index]))
-        return Passed(rows.with_coefficients(rows.A * rows.gather(self.slope[index])), const)
+        return rows.with_coefficients(rows.A * rows.gather(self.slope[index])), const
 
 
 def fold(graph: Graph, found: RootBounds, C: Tensor, rhs: Tensor) -> FoldedNetwork:
@@ -169,29 +173,31 @@ def fold(graph: Graph, found: RootBounds, C: Tensor, rhs: Tensor) -> FoldedNetwo
         rhs: `(margins,)` float64.
     """
     folder = _Folder(graph, found)
-    constants, starts, lows, highs = [], [0], [], []
+    constants, slacks, starts, lows, highs = [], [], [0], [], []
     for k, bounds in found.activations.items():
         source = graph.nodes[k].inputs[0]
         neurons = folder.free[k].flatten().nonzero().flatten()
         owner = torch.zeros_like(neurons)
         for a in range(0, len(neurons), row_chunk(graph, source)):
             part = slice(a, a + row_chunk(graph, source))
-            passed = element_rows(graph, source, neurons[part], owner[part], 1, folder.stop)
+            passed = element_rows(graph, source, neurons[part], owner[part], 1, folder.rule)
             constants.append(folder.constants(passed))
+            slacks.append(passed.lost)
         starts.append(folder.first_row)
         lows.append(bounds.lb[folder.free[k]])
         highs.append(bounds.ub[folder.free[k]])
     count = folder.first_row
     last = len(graph.nodes) - 1
     margin_rows = Rows(C.reshape(-1, *graph.output_shape), torch.zeros(len(C), dtype=torch.int64, device=C.device))
-    e = folder.constants(to_input(graph, last, margin_rows, folder.stop)) - rhs
-    E = torch.cat(constants) if constants else C.new_zeros(0)
+    passed = to_input(graph, last, margin_rows, folder.rule)
+    e = folder.constants(passed) - rhs - passed.lost - RHS_ROUNDING * rhs.abs()
+    E, slack = (torch.cat(part) if part else C.new_zeros(0) for part in (constants, slacks))
     lb, ub = (torch.cat(ends) if ends else C.new_zeros(0) for ends in (lows, highs))
-    return _assembled(folder, E, e, lb, ub, starts, count)
+    return _assembled(folder, E, slack, e, lb, ub, starts, count)
 
 
 def _assembled(
-    folder: _Folder, E: Tensor, e: Tensor, lb: Tensor, ub: Tensor, starts: list[int], count: int
+    folder: _Folder, E: Tensor, slack: Tensor, e: Tensor, lb: Tensor, ub: Tensor, starts: list[int], count: int
 ) -> FoldedNetwork:
     row, column, value = (
         torch.cat(part).cpu().numpy() for part in (folder.entries.row, folder.entries.column, folder.entries.value)
@@ -208,7 +214,7 @@ def _assembled(
         E.cpu().numpy(),
         SparseRows(_starts(row, count), column[by_row].astype(np.int32), value[by_row]),
         columns,
-        np.zeros(count),
+        slack.cpu().numpy(),
         e.cpu().numpy(),
         C,
         lb.cpu().numpy(),

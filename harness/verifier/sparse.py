@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 
 from harness.verifier.graph import (
     Add,
+    Concat,
     Conv,
     Graph,
     Input,
     Linear,
     Op,
+    Pick,
     Relu,
     Reshape,
     Scale,
@@ -111,7 +113,7 @@ def sparse_network(graph: Graph) -> SparseNetwork | None:
     Args:
         graph: the network in float64, on the CPU.
     """
-    known = (Input, Conv, Linear, Scale, Add, Reshape, Transpose, Relu)
+    known = (Input, Conv, Linear, Scale, Add, Concat, Reshape, Transpose, Pick, Relu)
     if not all(isinstance(node.op, known) for node in graph.nodes):
         return None
     return _Builder(graph).build()
@@ -140,8 +142,8 @@ class _Builder:
             operands = [columns[i] for i in node.inputs]
             if isinstance(node.op, Relu):
                 columns[k] = self._activated(k, node.op, node.inputs[0], operands[0])
-            elif isinstance(node.op, Reshape | Transpose):
-                columns[k] = _moved(node.op, operands[0])
+            elif isinstance(node.op, Reshape | Transpose | Pick | Concat):
+                columns[k] = _moved(node.op, operands)
                 if isinstance(node.op, Reshape) and node.inputs[0] in self.owned and self.uses[k] == 1:
                     self.owned[k] = self.owned[node.inputs[0]]
             else:
@@ -200,10 +202,15 @@ class _Builder:
         )
 
 
-def _moved(op: Reshape | Transpose, operand: Array) -> Array:
+def _moved(op: Reshape | Transpose | Pick | Concat, operands: list[Array]) -> Array:
+    """Returns the columns of an operation that only moves values."""
+    if isinstance(op, Concat):
+        return np.concatenate(operands, axis=op.axis)
     if isinstance(op, Reshape):
-        return operand.reshape(op.shape)
-    return operand.transpose(op.permutation)
+        return operands[0].reshape(op.shape)
+    if isinstance(op, Transpose):
+        return operands[0].transpose(op.permutation)
+    return np.reshape(operands[0].ravel()[op.index.numpy()], op.shape)
 
 
 def _copies(operand: Array) -> _Rows:

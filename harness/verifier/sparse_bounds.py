@@ -89,7 +89,7 @@ def bound_box(network: SparseNetwork, lower: Array, upper: Array, unit: float) -
     )
     lb, ub = np.empty(rows), np.empty(rows)
     found = SparseBounds(net, matrix, state, lb, ub)
-    end, first_activation = 0, True
+    end = 0
     for first, last, activation in net.segments:
         passes.interval_rows(
             first, last, net.start, net.column, net.value, net.bias_size, net.roundings, unit, state, lb, ub
@@ -100,28 +100,27 @@ def bound_box(network: SparseNetwork, lower: Array, upper: Array, unit: float) -
         end = passes.keep_alive(*alive)
         if activation is None:
             continue
-        if not first_activation or first > 0:
-            tighten(found, first, last, net.linear)
+        if first:  # intervals of the very first rows are exact
+            tighten(found, unstable_rows(found, first, last))
             passes.settle_rows(*settle)
-        first_activation = False
     return found
 
 
-def tighten(found: SparseBounds, first: int, last: int, linear: NDArray[np.bool_], chosen: Array | None = None) -> None:
-    """Improves the bounds of unstable rows `first:last` in place by CROWN; the upper side only where it matters.
+def unstable_rows(found: SparseBounds, first: int, last: int) -> Array:
+    """Returns which of the rows `first:last` have an activation that is neither zero nor affine by their bounds."""
+    part = slice(first, last)
+    return first + np.flatnonzero((found.lb[part] < 0) & (found.ub[part] > 0) & ~found.network.linear[part])
+
+
+def tighten(found: SparseBounds, rows: Array) -> None:
+    """Improves the bounds of some rows in place by CROWN; the upper side only where the lower leaves them unstable.
 
     Args:
-        found: bounds, complete below `first`.
-        first: first row.
-        last: one behind the last row.
-        linear: rows to leave out.
-        chosen: rows to improve instead of the unstable ones.
+        found: bounds, complete below the rows.
+        rows: rows of one segment.
     """
     lb, ub = found.lb, found.ub
-    if chosen is None:
-        span = slice(first, last)
-        chosen = first + np.flatnonzero((lb[span] < 0) & (ub[span] > 0) & ~linear[span])
-    rows = neighbours_together(found, chosen)
+    rows = neighbours_together(found, rows)
     lb[rows] = np.maximum(lb[rows], _lower(found, rows, 1.0))
     rows = rows[lb[rows] < 0]
     ub[rows] = np.minimum(ub[rows], -_lower(found, rows, -1.0))
@@ -135,7 +134,7 @@ def _lower(found: SparseBounds, rows: Array, sign: float) -> Array:
 
 
 def neighbours_together(found: SparseBounds, rows: Array) -> Array:
-    """Returns rows sorted by the first column that they read, so that the lanes of a pass share most of their columns."""
+    """Returns rows sorted by the first column that they read, so that lanes share most of their columns."""
     start = found.matrix.start[rows]
     some = found.matrix.stop[rows] > start
     first = np.where(some, found.matrix.column[np.where(some, start, 0)], 0)

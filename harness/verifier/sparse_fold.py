@@ -6,14 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.verifier.fold import FoldedNetwork, SparseColumns, SparseRows
+from harness.verifier.fold import RHS_ROUNDING, FoldedNetwork, SparseColumns, SparseRows
 from harness.verifier.kernels import passes
 from harness.verifier.kernels.contract import LANES
 from harness.verifier.kernels.passes import Array, Entries
 from harness.verifier.sparse_bounds import SparseBounds, neighbours_together, scratch
-
-RHS_ROUNDING = 2.0**-50
-"""Share of a right-hand side that pays for subtracting it in float64."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +64,7 @@ def fold_sparse(found: SparseBounds, C: Array, rhs: Array) -> FoldedNetwork:
         C: `(margins, outputs)` float64.
         rhs: `(margins,)`.
     """
-    net, state = found.network, found.state
+    net = found.network
     unstable = found.unstable()
     place = np.full(net.inputs + net.rows, -1, np.int32)
     place[: net.inputs] = np.arange(net.inputs)
@@ -94,7 +91,9 @@ def _processing_order(found: SparseBounds, unstable: Array) -> Array:
 def _assembled(found: SparseBounds, folder: _Folder, back: Array, unstable: Array, rhs: Array) -> FoldedNetwork:
     """Puts the folded rows into the network's order, by rows and by columns."""
     net, n = found.network, len(unstable)
-    length, constant, slack = (np.concatenate(a) if a else np.zeros(0) for a in (folder.lengths, folder.constants, folder.slacks))
+    length, constant, slack = (
+        np.concatenate(a) if a else np.zeros(0) for a in (folder.lengths, folder.constants, folder.slacks)
+    )
     begin = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
     start = np.concatenate([[0], np.cumsum(length[back])]).astype(np.int64)
     column, value = np.empty(folder.end, np.int32), np.empty(folder.end)

@@ -14,7 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "pandas", "plotly", "matplotlib", "numba", "onnxruntime", "docker")
 
 # Chosen at run time where their library is installed; nothing else may need them.
-OPTIONAL = ["harness.verifier.kernels.lanes", "harness.verifier.kernels.numba_kernel"]
+OPTIONAL = [
+    *(f"harness.verifier.kernels.{name}" for name in ("lanes", "passes", "domains", "search", "alpha")),
+    *(f"harness.verifier.kernels.{name}" for name in ("boxes", "boxes_lanes", "boxes_search")),
+    *(f"harness.verifier.{name}" for name in ("sparse_bounds", "sparse_fold", "sparse_root", "compiled_search", "refine")),
+]
 
 LEAN_PROBE = """
 import importlib, pkgutil, sys

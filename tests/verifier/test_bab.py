@@ -13,13 +13,16 @@ from test_fold import evaluated
 
 from harness.domain import Counterexample
 from harness.verifier.bab import Outcome, Search, SearchResult
+from harness.verifier.compiled_search import CompiledSearch
 from harness.verifier.config import EngineConfig
 from harness.verifier.crown import root_bounds
 from harness.verifier.fold import FoldedNetwork, fold
 from harness.verifier.kernels.contract import LANES
-from harness.verifier.kernels.numba_kernel import NumbaKernel
+from harness.verifier.kernels.torch_kernel import TorchKernel
 
 CONFIG = EngineConfig()
+# torch says once a process that its sparse tensors are in beta.
+pytestmark = pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
 
 
 def network_at(rhs: float | None, family: str = "fully connected", seed: int = 2, margins: int = 1) -> FoldedNetwork:
@@ -40,6 +43,15 @@ def nothing(_corner: Array) -> None:
     return None
 
 
+@pytest.fixture(params=["compiled", "torch"], autouse=True)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs every test of this module with both searches."""
+    monkeypatch.setitem(KIND, "kind", request.param)
+
+
+KIND = {"kind": "compiled"}
+
+
 def search(
     network: FoldedNetwork,
     max_domains: int | None = None,
@@ -47,7 +59,10 @@ def search(
     confirm: Callable[[Array], Counterexample | None] = nothing,
     config: EngineConfig = CONFIG,
 ) -> SearchResult:
-    return Search(network, NumbaKernel(network), config, max_domains, stop, confirm).run()
+    if KIND["kind"] == "compiled":
+        return CompiledSearch(network, config, max_domains, stop, confirm).run()
+    kernel = TorchKernel(network, torch.device("cpu"))
+    return Search(network, kernel, config, max_domains, stop, confirm).run()
 
 
 def test_easy_margins_are_proved_at_the_root() -> None:

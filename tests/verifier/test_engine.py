@@ -11,10 +11,12 @@ from nets import Net, decide, decide_all, fully_connected, graph_of, property_of
 from harness.domain import Limits, Property, PropertyCase, Stage, ToolAnswer, UsageError, Verdict
 from harness.verifier import engine as engine_module
 from harness.verifier.config import AttackConfig, EngineConfig
-from harness.verifier.crown import RootBounds
 from harness.verifier.engine import Engine
+from harness.verifier.fold import FoldedNetwork
 from harness.verifier.graph import Graph
 from harness.verifier.interval import Box
+from harness.verifier.root import Root
+from harness.verifier.sparse import SparseNetwork
 
 NO_LUCK = AttackConfig(restarts=1, steps=0)
 BLIND = EngineConfig(first_attack=NO_LUCK, second_attack=NO_LUCK, split_inputs_up_to=0)
@@ -147,22 +149,35 @@ def test_an_error_of_one_property_does_not_hurt_the_others(monkeypatch: pytest.M
     model = member("fully connected", 30)
     properties = properties_of(model, 6, 0.4)
     healthy = decide_all(model, properties, Limits(60, "work", 40), BLIND)
-    for name in ("root_bounds", "fold"):
-        genuine = getattr(engine_module, name)
+    unlucky = properties["key 3"].cases[0].box.lower[0]
+    genuine = engine_module.bound_root
 
-        def broken(graph: Graph, where: Box | RootBounds, *rest: object, genuine: object = genuine) -> object:
-            box = where.box if isinstance(where, RootBounds) else where
-            if abs(float(box.lower.flatten()[0]) - properties["key 3"].cases[0].box.lower[0]) < 1e-6:
-                raise RuntimeError("out of luck")
-            return genuine(graph, where, *rest)  # type: ignore[operator]
+    def broken(graph: Graph, sparse: SparseNetwork | None, box: Box) -> Root:
+        root = genuine(graph, sparse, box)
+        if abs(float(box.lower.flatten()[0]) - unlucky) > 1e-6:
+            return root
+        if when == "bounds":
+            raise RuntimeError("out of luck")
+        return _WithoutFold(root)
 
+    for when in ("bounds", "fold"):
         with monkeypatch.context() as patched:
-            patched.setattr(engine_module, name, broken)
+            patched.setattr(engine_module, "bound_root", broken)
             answers = decide_all(model, properties, Limits(60, "work", 40), BLIND)
-        assert answers["key 3"].verdict is Verdict.ERROR, name
+        assert answers["key 3"].verdict is Verdict.ERROR, when
         assert answers["key 3"].message == "RuntimeError: out of luck"
         for key in set(properties) - {"key 3"}:
             assert essence(answers[key]) == essence(healthy[key])
+
+
+class _WithoutFold:
+    """Bounds that cannot be folded."""
+
+    def __init__(self, root: Root) -> None:
+        self.margins, self.unstable = root.margins, root.unstable
+
+    def fold(self, _C: torch.Tensor, _rhs: torch.Tensor) -> FoldedNetwork:
+        raise RuntimeError("out of luck")
 
 
 IDENTITY = fully_connected([(np.eye(2), np.zeros(2))])

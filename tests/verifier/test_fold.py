@@ -17,7 +17,7 @@ DOUBLE = torch.float64
 
 
 def folded(graph: Graph, box: Box, C: torch.Tensor, rhs: torch.Tensor) -> FoldedNetwork:
-    return fold(graph, root_bounds(graph, box), C, rhs)
+    return fold(graph, root_bounds(graph, box, 0.0), C, rhs)
 
 
 def dense(matrix: SparseRows, columns: int) -> Array:

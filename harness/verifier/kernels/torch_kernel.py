@@ -12,7 +12,6 @@ from torch import Tensor
 
 from harness.verifier.fold import FoldedNetwork
 from harness.verifier.kernels.contract import LaneBounds, Lanes
-from harness.verifier.kernels.rounding import certified_bounds
 
 
 class _Layer(NamedTuple):
@@ -30,6 +29,7 @@ class _Matrices:
 
     inputs: int
     E: Tensor
+    slack: Tensor
     e: Tensor
     C: Tensor
     lower: Tensor
@@ -50,7 +50,6 @@ class _Matrices:
 class _Backward(NamedTuple):
     A: Tensor
     lb: Tensor
-    magnitude: Tensor
     corner: Tensor
 
 
@@ -66,13 +65,13 @@ def _matrices(network: FoldedNetwork, dtype: torch.dtype, device: torch.device) 
         place = torch.from_numpy(np.stack([index, rows.column[part].astype(np.int64)])).to(device)
         M = torch.sparse_coo_tensor(place, tensor(rows.value[part]), (int(last - first), width)).coalesce()
         layers.append(_Layer(slice(int(first), int(last)), M.to_sparse_csr(), M.t().coalesce().to_sparse_csr()))
-    E, e, C = tensor(network.E), tensor(network.e), tensor(network.C)
-    return _Matrices(network.inputs, E, e, C, tensor(network.lb), tensor(network.ub), tuple(layers))
+    E, slack, e, C = (tensor(a) for a in (network.E, network.slack, network.e, network.C))
+    return _Matrices(network.inputs, E, slack, e, C, tensor(network.lb), tensor(network.ub), tuple(layers))
 
 
 def _backward(m: _Matrices, spec: Tensor, phase: Tensor, p: Tensor) -> _Backward:
     acc = m.C[:, spec].clone()
-    lb, magnitude = m.e[spec].clone(), m.e[spec].abs()
+    lb = m.e[spec].clone()
     A = torch.zeros_like(p)
     slope, offset = m.slope, m.offset
     for layer in reversed(m.layers):
@@ -85,14 +84,11 @@ def _backward(m: _Matrices, spec: Tensor, phase: Tensor, p: Tensor) -> _Backward
         )
         gained = torch.where(free & negative, a * offset[own], torch.zeros_like(a))
         A[own] = a
-        through = lam * m.E[own, None]
-        lb = lb + (through + gained).sum(0)
-        magnitude = magnitude + (through.abs() + gained.abs()).sum(0)
+        lb = lb + (lam * m.E[own, None] - lam.abs() * m.slack[own, None] + gained).sum(0)
         acc = acc + layer.M_transposed @ lam
     at_input = acc[: m.inputs]
-    reach = at_input.abs().sum(0)
     corner = torch.where(at_input > 0, -torch.ones_like(at_input), torch.ones_like(at_input))
-    return _Backward(A, lb - reach, magnitude + reach, corner)
+    return _Backward(A, lb - at_input.abs().sum(0), corner)
 
 
 def _ascend(m: _Matrices, phase: Tensor, p: Tensor, found: _Backward, alpha_step: float, beta_step: float) -> Tensor:
@@ -144,7 +140,8 @@ class TorchKernel:
     def certified(self, lanes: Lanes) -> NDArray[np.float64]:
         """See `Kernel.certified`."""
         found = _backward(self._exact, *self._tensors(lanes, torch.float64))
-        return certified_bounds(found.lb.cpu().numpy(), found.magnitude.cpu().numpy())
+        bounds: NDArray[np.float64] = found.lb.cpu().numpy()
+        return np.where(np.isfinite(bounds), bounds, -np.inf)
 
     def _tensors(self, lanes: Lanes, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         arrays = (lanes.spec.astype(np.int64), lanes.phase, lanes.p)

@@ -1,0 +1,73 @@
+"""How far a floating-point evaluation of one operation may be from the exact value.
+
+The standard model: every addition, multiplication and division is off by at most `unit` of its result, sums are taken
+in any order (Higham 2002, chapter 3). `docs/design/003-rounding.md` derives what bound propagation makes of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from harness.verifier.graph import Add, Conv, Linear, Op, Relu, Scale, Smooth, bias_magnitude
+from harness.verifier.interval import Bounds, Box
+
+FLOAT32_UNIT = 2.0**-24
+FLOAT64_UNIT = 2.0**-53
+FUSED_ROUNDINGS = 8
+"""Roundings granted to every value beyond its own sum: what an evaluator may do when it fuses scales into weights."""
+TINY = 1.5e-38
+"""More than one float32 operation loses where it underflows."""
+SMOOTH_ROUNDING = 2.0**-20
+"""Granted to sigmoid and tanh, whose float32 forms no standard bounds: ONNX Runtime's were seen off by up to 3.2e-7."""
+INPUT_SLACK = 2.0**-44
+"""Share of an input's magnitude that pays for float64 rounding where a backward pass meets the box."""
+
+
+def rounding_slack(op: Op, operands: list[Bounds], unit: float) -> Tensor | None:
+    """Returns how far an operation's computed value may be from the exact one, elementwise; None where it is exact.
+
+    Guarantees this for operands within their bounds, in the standard model with unit roundoff `unit`.
+
+    Args:
+        op: the operation.
+        operands: bounds of its computed operands.
+        unit: 2**-24 for float32.
+    """
+    if isinstance(op, Conv | Linear):
+        terms = op.weight[0].numel()
+        bias = bias_magnitude(op)
+        total = replace(op, weight=op.weight.abs(), bias=bias).forward(_magnitude(operands[0]))
+        return _grown(terms + op.roundings + FUSED_ROUNDINGS, unit) * total + terms * TINY
+    if isinstance(op, Scale):
+        total = op.factor.abs() * _magnitude(operands[0]) + bias_magnitude(op)
+        return _grown(1 + op.roundings + FUSED_ROUNDINGS, unit) * total + TINY
+    if isinstance(op, Add):
+        return _grown(2 + FUSED_ROUNDINGS, unit) * (_magnitude(operands[0]) + _magnitude(operands[1])) + TINY
+    if isinstance(op, Relu) and op.slope is not None and op.linear is not None and op.intercept is not None:
+        total = op.slope.abs() * _magnitude(operands[0]) + op.intercept.abs()
+        return torch.where(op.linear, _grown(3, unit) * total + 3 * TINY, torch.zeros_like(total))
+    if isinstance(op, Smooth):
+        return torch.full_like(operands[0].lb, SMOOTH_ROUNDING if unit else 0.0)
+    return None
+
+
+def _grown(roundings: int, unit: float) -> float:
+    """Returns `roundings * unit`, enlarged for second order and for our own float64 arithmetic."""
+    return roundings * unit * (1.001 + 2.0 * roundings * unit)
+
+
+def _magnitude(bounds: Bounds) -> Tensor:
+    return torch.maximum(bounds.lb.abs(), bounds.ub.abs())
+
+
+def input_slack(box: Box) -> Tensor:
+    """Returns the inputs' share, `(batch, *input_shape)`."""
+    return INPUT_SLACK * torch.maximum(box.lower.abs(), box.upper.abs())
+
+
+def widened(bounds: Bounds, slack: Tensor | None) -> Bounds:
+    """Returns bounds of the computed value from bounds of the exact one."""
+    return bounds if slack is None else Bounds(bounds.lb - slack, bounds.ub + slack)

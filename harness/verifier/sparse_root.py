@@ -1,0 +1,56 @@
+"""Bounds of one input's box by compiled passes: `root.Root` on the CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.verifier.fold import RHS_ROUNDING, FoldedNetwork
+from harness.verifier.graph import Graph
+from harness.verifier.interval import Box
+from harness.verifier.root import Floats, UnstableNeurons
+from harness.verifier.rounding import FLOAT32_UNIT
+from harness.verifier.sparse import SparseNetwork
+from harness.verifier.sparse_bounds import bound_box, tighten
+from harness.verifier.sparse_fold import fold_sparse
+
+
+class SparseRoot:
+    """Bounds over one box; see `root.Root`."""
+
+    def __init__(self, graph: Graph, network: SparseNetwork, box: Box) -> None:
+        self.graph = graph
+        lower, upper = (end.cpu().numpy().astype(np.float64).ravel() for end in (box.lower, box.upper))
+        self.found = bound_box(network, lower, upper, FLOAT32_UNIT)
+
+    def margins(self, C: Tensor, rhs: Tensor) -> Floats:
+        """See `Root.margins`."""
+        right = rhs.numpy()
+        result: Floats = self.found.margins(C.numpy()) - right - RHS_ROUNDING * np.abs(right)
+        return result
+
+    def fold(self, C: Tensor, rhs: Tensor) -> FoldedNetwork:
+        """See `Root.fold`."""
+        return fold_sparse(self.found, C.numpy(), rhs.numpy())
+
+    def unstable(self) -> UnstableNeurons:
+        """See `Root.unstable`."""
+        masks: dict[str, NDArray[np.bool_]] = {}
+        nonlinear, net = 0, self.found.network
+        for first, last, activation in net.segments:
+            if activation is None:
+                continue
+            self._tighten_grafted(first, last)
+            straddling = (self.found.lb[first:last] < 0) & (self.found.ub[first:last] > 0)
+            masks[self.graph.activation(activation).name] = straddling
+            nonlinear += int((straddling & ~net.linear[first:last]).sum())
+        return UnstableNeurons(masks, nonlinear)
+
+    def _tighten_grafted(self, first: int, last: int) -> None:
+        """Bounds grafted neurons by CROWN too, which only these statistics need; the first rows' are exact."""
+        found, linear = self.found, self.found.network.linear[first:last]
+        straddling = (found.lb[first:last] < 0) & (found.ub[first:last] > 0)
+        chosen = first + np.flatnonzero(straddling & linear)
+        if first and len(chosen):
+            tighten(found, chosen)
