@@ -179,12 +179,12 @@ def improve(
     best[:] = block.lb
     kept[:] = block.p
     better, target = np.empty(LANES, np.bool_), np.empty(LANES, best.dtype)
-    hope = (np.abs(best) / 10 + np.float32(1e-3)).astype(best.dtype)
+    hope = (np.abs(best) + np.float32(1e-2)).astype(best.dtype)
     shrink = 1.0
     for _ in range(iterations):
         if leaf:
             for k in range(LANES):
-                target[k] = best[k] + hope[k]
+                target[k] = max(best[k], np.float32(0)) + hope[k]
             polyak(net, block, target, stepped)
         else:
             ascend(net, block, alpha_step * shrink, beta_step * shrink, stepped)
@@ -192,8 +192,7 @@ def improve(
         block.p[:] = stepped
         backward(net, block)
         for k in range(LANES):
-            # What was hoped for doubles where half of it came true, and shrinks where it did not.
-            hope[k] *= np.float32(2.0) if block.lb[k] > best[k] + hope[k] / 2 else np.float32(0.8)
+            hope[k] *= np.float32(0.97)
             better[k] = block.lb[k] > best[k]
             best[k] = max(best[k], block.lb[k])
         for j in range(block.p.shape[0]):
