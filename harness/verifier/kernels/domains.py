@@ -73,19 +73,35 @@ class Pseudo(NamedTuple):
     splits: Array
 
 
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def fill(row: Array, value: float) -> None:
+    """Sets every element; loops compile in a tenth of the time that assignments to slices take."""
+    for k in range(len(row)):
+        row[k] = value
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def copy(source: Array, target: Array) -> None:
+    """Copies a block, `(rows, LANES)`."""
+    for j in range(source.shape[0]):
+        for k in range(LANES):
+            target[j, k] = source[j, k]
+
+
 @numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
 def backward(net: Net, block: Block) -> None:
     """Fills lb with lower bounds of the lanes' margins, and A, lam and the lowest corner."""
     n = net.E.shape[0]
     lam, lb = block.lam, block.lb
-    lam[n:] = 0
+    for j in range(n, len(lam)):
+        fill(lam[j], 0)
     for k in range(LANES):
         lam[n + block.spec[k], k] = 1
         lb[k] = net.e[block.spec[k]]
     for j in range(n - 1, -1, -1):
         column = net.inputs + j
         row = block.A[j]
-        row[:] = 0
+        fill(row, 0)
         accumulate(net.column_value, net.column_row, net.column_start[column], net.column_start[column + 1], lam, row)
         slope, offset, bias, slack = net.slope[j], net.offset[j], net.E[j], net.slack[j]
         phases, ps, out = block.phase[j], block.p[j], lam[j]
@@ -100,7 +116,7 @@ def backward(net: Net, block: Block) -> None:
             lb[k] += through * bias - abs(through) * slack + free * negative * offset
     for column in range(net.inputs):
         row = block.point[column]
-        row[:] = 0
+        fill(row, 0)
         accumulate(net.column_value, net.column_row, net.column_start[column], net.column_start[column + 1], lam, row)
         for k in range(LANES):
             a = row[k]
@@ -119,7 +135,7 @@ def ascend(net: Net, block: Block, alpha_step: float, beta_step: float, stepped:
     alpha_move, beta_move = one * alpha_step, one * beta_step
     for j in range(net.E.shape[0]):
         z = block.point[net.inputs + j]
-        z[:] = net.E[j]
+        fill(z, net.E[j])
         accumulate(net.row_value, net.row_column, net.row_start[j], net.row_start[j + 1], block.point, z)
         slope, lower = net.slope[j], net.lower[j]
         A, phases, ps, out = block.A[j], block.phase[j], block.p[j], stepped[j]
@@ -146,7 +162,7 @@ def polyak(net: Net, block: Block, target: Array, stepped: Array) -> None:
     norm = np.zeros(LANES, block.p.dtype)
     for j in range(n):
         z = block.point[net.inputs + j]
-        z[:] = net.E[j]
+        fill(z, net.E[j])
         accumulate(net.row_value, net.row_column, net.row_start[j], net.row_start[j + 1], block.point, z)
         for k in range(LANES):
             s = block.phase[j, k]
@@ -176,10 +192,11 @@ def improve(
     scratch, shaped as p.
     """
     backward(net, block)
-    best[:] = block.lb
-    kept[:] = block.p
-    better, target = np.empty(LANES, np.bool_), np.empty(LANES, best.dtype)
-    hope = (np.abs(best) + np.float32(1e-2)).astype(best.dtype)
+    copy(block.p, kept)
+    better, target, hope = np.empty(LANES, np.bool_), np.empty(LANES, best.dtype), np.empty(LANES, best.dtype)
+    for k in range(LANES):
+        best[k] = block.lb[k]
+        hope[k] = abs(best[k]) + np.float32(1e-2)
     shrink = 1.0
     for _ in range(iterations):
         if leaf:
@@ -189,7 +206,7 @@ def improve(
         else:
             ascend(net, block, alpha_step * shrink, beta_step * shrink, stepped)
         shrink *= 0.9
-        block.p[:] = stepped
+        copy(stepped, block.p)
         backward(net, block)
         for k in range(LANES):
             hope[k] *= np.float32(0.97)
@@ -199,7 +216,7 @@ def improve(
             row, tried = kept[j], stepped[j]
             for k in range(LANES):
                 row[k] = tried[k] if better[k] else row[k]
-    block.p[:] = kept
+    copy(kept, block.p)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -211,11 +228,15 @@ def choose(net: Net, block: Block, pseudo: Pseudo, branch: Array, score: Array) 
     """
     n = net.E.shape[0]
     average = pseudo.gain[n] / pseudo.splits[n]
-    promised = np.zeros((SPLITS, LANES), np.float32)
-    widest, other = np.full(LANES, np.float32(-1)), np.full(LANES, -1, np.int32)
+    promised, widest, other = (
+        np.zeros((SPLITS, LANES), np.float32),
+        np.empty(LANES, np.float32),
+        np.empty(LANES, np.int32),
+    )
     value, width = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-    branch[:] = -1
-    score[:] = 0
+    for k in range(LANES):
+        widest[k], other[k], score[k] = -1, -1, 0
+        fill(branch[k], -1)
     for j in range(n):
         gain = np.float32((pseudo.gain[j] + PRIOR * average) / (pseudo.splits[j] + PRIOR)) * net.offset[j]
         narrow = min(net.upper[j], -net.lower[j])

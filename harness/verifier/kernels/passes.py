@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.verifier.kernels.contract import LANES
+from harness.verifier.kernels.domains import fill
 from harness.verifier.kernels.lanes import scatter
 
 Array = NDArray[Any]
@@ -218,7 +219,7 @@ def lower_bounds(
     low = np.empty(LANES)
     for begin in range(0, len(rows), LANES):
         count = min(LANES, len(rows) - begin)
-        low[:] = 0.0
+        fill(low, 0.0)
         top = -1
         for k in range(count):
             j = rows[begin + k]
@@ -241,7 +242,7 @@ def lower_bounds_of_outputs(
     low = np.empty(LANES)
     for begin in range(0, len(C), LANES):
         count = min(LANES, len(C) - begin)
-        low[:] = 0.0
+        fill(low, 0.0)
         top = -1
         for o in range(len(output)):
             for k in range(count):
@@ -350,8 +351,8 @@ def fold_block(
     Writes their entries behind `end`, `starts[k + 1]` behind lane k's; returns the new end, or -1 where there is no
     room (nothing is lost: the caller makes room and calls again).
     """
-    constant[:] = 0.0
-    slack[:] = 0.0
+    fill(constant, 0.0)
+    fill(slack, 0.0)
     top = -1
     for k in range(len(rows)):
         j = rows[k]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.verifier.kernels.contract import LANES
-from harness.verifier.kernels.domains import SPLITS, Block, Net, Pseudo, backward, choose, improve
+from harness.verifier.kernels.domains import SPLITS, Block, Net, Pseudo, backward, choose, fill, improve
 from harness.verifier.kernels.lanes import accumulate
 
 Array = NDArray[Any]
@@ -50,7 +50,8 @@ def push(
     """Puts a lane's domain on the stack; there must be room."""
     at = counters[COUNT]
     stack.lb[at], stack.spec[at], stack.depth[at], stack.score[at] = lb, block.spec[lane], depth, score
-    stack.branch[at] = branch
+    for b in range(SPLITS):
+        stack.branch[at, b] = branch[b]
     for j in range(block.phase.shape[0]):
         stack.phase[at, j] = block.phase[j, lane]
         stack.p[at, j] = block.p[j, lane]
@@ -158,7 +159,7 @@ def lowest_point(net: Net, block: Block, used: int, value: Array) -> int:
     n = net.E.shape[0]
     for j in range(n):
         z = block.point[net.inputs + j]
-        z[:] = net.E[j]
+        fill(z, net.E[j])
         accumulate(net.row_value, net.row_column, net.row_start[j], net.row_start[j + 1], block.point, z)
         for k in range(LANES):
             z[k] = max(z[k], 0)
@@ -200,6 +201,19 @@ class Steps(NamedTuple):
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
+def ascending(values: Array, count: int) -> Array:
+    """Returns the places of the first values in ascending order; equal ones stay in order."""
+    order = np.empty(count, np.int64)
+    for i in range(count):
+        at = i
+        while at > 0 and values[i] < values[order[at - 1]]:
+            order[at] = order[at - 1]
+            at -= 1
+        order[at] = i
+    return order
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def keep(
     net: Net, exact: Net, block: Block, pending: Block, stack: Stack, scratch: Scratch, pseudo: Pseudo, counters: Array,
     used: int, steps: Steps,
@@ -212,7 +226,7 @@ def keep(
         leaves = leaves or (family.branch[lane, 0] < 0 and best[lane] <= 0)
     if leaves:
         improve(net, block, steps.leaf_iterations, steps.alpha, steps.beta, True, best, scratch.kept, scratch.stepped)
-    order = np.argsort(best[:used])
+    order = ascending(best, used)
     for i in range(used):
         lane = order[i]
         counters[DEEPEST] = max(counters[DEEPEST], family.depth[lane])
@@ -221,7 +235,8 @@ def keep(
             copy_lane(block, lane, pending, at)
             waiting = scratch.waiting
             waiting.depth[at], waiting.score[at] = family.depth[lane], family.score[lane]
-            waiting.branch[at] = family.branch[lane]
+            for b in range(SPLITS):
+                waiting.branch[at, b] = family.branch[lane, b]
             counters[PENDING] = at + 1
             if at + 1 == LANES:
                 certify(exact, pending, waiting, stack, counters)
