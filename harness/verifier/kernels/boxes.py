@@ -105,9 +105,13 @@ class BoxWork(NamedTuple):
     constant: Array
     """`(WIDEST,)`."""
     reach: Array
-    """`(rows, inputs)`: coefficients of an unstable row's lower bound at the inputs."""
+    """`(2, rows, inputs)`: linear lower bounds of z and of -z, where bounded: coefficients at the inputs."""
+    reach_constant: Array
+    """`(2, rows)`."""
     chosen: Array
     """`(rows,)` int32."""
+    held: Array
+    """`(rows,)` int8: 1 where a split holds a row at z <= 0, 2 where at z >= 0; else 0."""
 
 
 def box_network(network: SparseNetwork, C: Array, rhs: Array, sizes: list[int]) -> BoxNetwork:
@@ -187,7 +191,8 @@ def box_work(network: BoxNetwork) -> BoxWork:
         kept_entry=whole(len(network.touched) + segments),
         kept_row=whole(len(network.entry_row), np.int32), kept_value=zeros(len(network.entry_row)),
         A=zeros(columns * WIDEST), lam=zeros(max(rows, 1) * WIDEST), constant=zeros(WIDEST),
-        reach=np.zeros((rows, network.inputs)), chosen=whole(rows, np.int32),
+        reach=np.zeros((2, rows, network.inputs)), reach_constant=np.zeros((2, rows)), chosen=whole(rows, np.int32),
+        held=whole(rows, np.int8),
     )  # fmt: skip
 
 
@@ -205,11 +210,11 @@ def set_inputs(net: BoxNetwork, work: BoxWork, lower: Array, upper: Array) -> No
 def interval_rows(net: BoxNetwork, work: BoxWork, segment: int) -> None:
     """Intersects the bounds of a segment's rows with interval bounds, and fills the rows' errors.
 
-    A row that is dead already keeps its bounds, and needs no error.
+    A row that is dead without a split keeps its bounds, and needs no error.
     """
     centre, radius, largest = work.centre, work.radius, work.largest
     for i in range(net.first[segment], net.first[segment + 1]):
-        if not net.line[i] and work.high[i] <= 0:
+        if not net.line[i] and work.high[i] <= 0 and not work.held[i]:
             continue
         c0, r0, m0, c1, r1, m1 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         c2, r2, m2, c3, r3, m3 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -236,8 +241,10 @@ def interval_rows(net: BoxNetwork, work: BoxWork, segment: int) -> None:
         error = net.rate[i] * (((m0 + m1) + (m2 + m3)) + net.bias_size[i]) + net.tiny[i]
         reach = ((r0 + r1) + (r2 + r3)) + error
         work.error[i] = error
-        work.low[i] = max(work.low[i], middle - reach)
-        work.high[i] = min(work.high[i], middle + reach)
+        if middle - reach > work.low[i]:  # noqa: PLR1730 (NaN does not get in)
+            work.low[i] = middle - reach
+        if middle + reach < work.high[i]:  # noqa: PLR1730
+            work.high[i] = middle + reach
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
@@ -378,10 +385,15 @@ def lowest(net: BoxNetwork, work: BoxWork, lower: Array, upper: Array, lanes: in
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
 def tighten(net: BoxNetwork, work: BoxWork, lower: Array, upper: Array, segment: int, sign: float) -> None:
-    """Improves one side (1: lower, -1: upper) of the bounds of a segment's unstable rows by CROWN."""
-    total = 0
+    """Improves one side (1: lower, -1: upper) of the bounds of a segment's unstable rows by CROWN.
+
+    Of a row that a split holds, the side is bounded that the split contradicts: it may show the split to be impossible.
+    """
+    total, against = 0, 1 if sign > 0 else 2
     for i in range(net.first[segment], net.first[segment + 1]):
-        if not net.line[i] and work.low[i] < 0 and work.high[i] > 0:
+        if net.line[i]:
+            continue
+        if work.held[i] == against or (not work.held[i] and work.low[i] < 0 and work.high[i] > 0):
             work.chosen[total] = i
             total += 1
     for done in range(0, total, WIDEST):
@@ -397,23 +409,33 @@ def tighten(net: BoxNetwork, work: BoxWork, lower: Array, upper: Array, segment:
         for k in range(count):
             i = work.chosen[done + k]
             bound = sign * lowest(net, work, lower, upper, lanes, k)
-            if sign > 0:
-                for j in range(net.inputs):
-                    work.reach[i, j] = work.A[j * lanes + k]
-                work.low[i] = max(work.low[i], bound)
-            elif bound < work.high[i]:
+            side = 0 if sign > 0 else 1
+            work.reach_constant[side, i] = work.constant[k]
+            for j in range(net.inputs):
+                work.reach[side, i, j] = work.A[j * lanes + k]
+            # a comparison with NaN is false: it does not get in
+            if sign > 0 and bound > work.low[i]:
+                work.low[i] = bound
+            elif sign < 0 and bound < work.high[i]:
                 work.high[i] = bound
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
-def bound_hidden(net: BoxNetwork, work: BoxWork, lower: Array, upper: Array) -> None:
-    """Bounds every row over the box. `work.low` and `work.high` come with bounds that hold (or infinities)."""
+def bound_hidden(net: BoxNetwork, work: BoxWork, lower: Array, upper: Array) -> bool:
+    """Bounds every row over the box, as far as its splits leave it; returns False if they leave nothing.
+
+    `work.low` and `work.high` come with bounds that hold there (or infinities), `work.held` with the splits.
+    """
     set_inputs(net, work, lower, upper)
     for segment in range(len(net.first) - 1):
         interval_rows(net, work, segment)
         tighten(net, work, lower, upper, segment, 1.0)
         tighten(net, work, lower, upper, segment, -1.0)
+        for i in range(net.first[segment], net.first[segment + 1]):
+            if work.low[i] > work.high[i]:
+                return False
         settle(net, work, segment)
+    return True
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")

@@ -3,6 +3,10 @@
 A box is *clipped* before it is cut: a point of it that lies in a violation region satisfies `a x + c <= 0` for the
 linear lower bound of every row of that region, and so lies in the box that these half-spaces leave. Children start from
 their parent's hidden bounds.
+
+Where few neurons bend inside a box, one of them is split instead of an input: each half fixes its phase and carries the
+half-space that the phase implies (the neuron's linear bound against the phase is at most 0), which clips its box and
+takes part in sums that exclude it. A kink that crosses a box askew would otherwise need very many boxes.
 """
 
 from __future__ import annotations
@@ -23,10 +27,12 @@ from harness.verifier.kernels.boxes import (
     box_work,
     smallest_network,
 )
+from harness.verifier.kernels.boxes_clip import SPLITS, Functions, clip_all, functions_room, keep_margins, keep_planes
 from harness.verifier.kernels.boxes_lanes import WIDEST
 
 Array = NDArray[Any]
-CLIP_ROUNDS = 3
+SPLIT_UP_TO = 10
+"""Unstable neurons of a box up to which one of them is split instead of an input."""
 TRY_EVERY = 4
 """Boxes between two tries to find a counterexample in one."""
 
@@ -42,6 +48,10 @@ class BoxStack(NamedTuple):
     high: Array
     open: Array
     """`(capacity, regions)` bool: regions that are not excluded in the box."""
+    splits: Array
+    """`(capacity,)`: neurons that are split."""
+    split: Array
+    """`(capacity, SPLITS)`: which, in order: twice the row, one more where it is held at z >= 0."""
 
 
 class SearchState(NamedTuple):
@@ -72,6 +82,10 @@ class Scratch(NamedTuple):
     point: Array
     value: Array
     """`(columns,)`."""
+    choice: Array
+    """`(3,)`: splits of the box, the neuron that costs the hardest margin most (or -1), number of unstable neurons."""
+    split: Array
+    """`(SPLITS,)`: the box's splits."""
 
 
 OPEN, BOUNDED, CANDIDATES, STUCK = 0, 1, 2, 3
@@ -86,13 +100,15 @@ def box_stack(net: BoxNetwork, capacity: int) -> BoxStack:
         np.zeros((capacity, rows)),
         np.zeros((capacity, rows)),
         np.zeros((capacity, regions), np.bool_),
+        np.zeros(capacity, np.int64),
+        np.zeros((capacity, SPLITS), np.int64),
     )
 
 
 def grown(stack: BoxStack, capacity: int) -> BoxStack:
     """Returns the stack with room for more boxes."""
     return BoxStack(
-        *(np.concatenate([part, np.zeros((capacity - len(part), part.shape[1]), part.dtype)]) for part in stack)
+        *(np.concatenate([part, np.zeros((capacity - len(part), *part.shape[1:]), part.dtype)]) for part in stack)
     )
 
 
@@ -116,54 +132,36 @@ def scratch(net: BoxNetwork) -> Scratch:
         np.zeros(d), np.zeros(d), np.zeros((regions, d)), np.zeros((regions, d)), np.zeros(regions, np.bool_),
         np.zeros(regions), np.zeros(WIDEST, np.int64), np.zeros(WIDEST, np.int64), np.zeros(WIDEST),
         np.zeros(d), np.zeros(d), np.zeros(d + len(net.bias)),
+        np.zeros(3, np.int64), np.zeros(SPLITS, np.int64),
     )  # fmt: skip
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def clip(net: BoxNetwork, work: BoxWork, lanes: int, k: int, lower: Array, upper: Array) -> bool:
-    """Shrinks a box to what the half-space of lane k leaves of it; returns False if that is nothing."""
-    total, size = work.constant[k], abs(work.constant[k])
-    for i in range(net.inputs):
-        a = work.A[i * lanes + k]
-        total += a * (lower[i] if a > 0 else upper[i])
-        size += abs(a) * work.largest[i]
-    total -= 2.0**-44 * size
-    if total > 0:
-        return False
-    if not total <= 0:
-        return True
-    for i in range(net.inputs):
-        a = work.A[i * lanes + k]
-        if a == 0:
-            continue
-        reach = -total / abs(a) * (1 + 1e-12) + 1e-12 * work.largest[i]
-        if a > 0:
-            upper[i] = min(upper[i], lower[i] + reach)
-        else:
-            lower[i] = max(lower[i], upper[i] - reach)
-    return True
-
-
 @numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
-def scores(net: BoxNetwork, work: BoxWork, lanes: int, k: int, lower: Array, upper: Array, score: Array) -> None:
-    """Fills what a cut of each input promises: its share of the linear function and of every relaxation's loss."""
+def scores(net: BoxNetwork, work: BoxWork, own: Scratch, lanes: int, k: int, lower: Array, upper: Array) -> None:
+    """Fills what a cut of each input promises for margin k, and chooses the neuron whose relaxation costs it most.
+
+    An input's score is its share of the margin's linear function and of every relaxation's loss.
+    """
+    score, most = own.score, -1.0
+    own.choice[1], own.choice[2] = -1, 0
     for i in range(net.inputs):
         score[i] = abs(work.A[i * lanes + k]) * (upper[i] - lower[i])
     for j in range(len(net.bias)):
         if work.phase[j] != UNSTABLE:
             continue
         a = work.A[(net.inputs + j) * lanes + k]
-        if a < 0:
-            loss = -a * work.upper_offset[j]
-        else:
-            loss = a * min(work.high[j], -work.low[j])
+        loss = -a * work.upper_offset[j] if a < 0 else a * min(work.high[j], -work.low[j])
+        own.choice[2] += 1
+        if loss > most:
+            most = loss
+            own.choice[1] = j
         total = 0.0
         for i in range(net.inputs):
-            total += abs(work.reach[j, i]) * (upper[i] - lower[i])
+            total += abs(work.reach[0, j, i]) * (upper[i] - lower[i])
         if total > 0:
             share = loss / total
             for i in range(net.inputs):
-                score[i] += share * abs(work.reach[j, i]) * (upper[i] - lower[i])
+                score[i] += share * abs(work.reach[0, j, i]) * (upper[i] - lower[i])
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -191,12 +189,13 @@ def violates(net: BoxNetwork, point: Array, value: Array, opened: Array) -> bool
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def judge(net: BoxNetwork, work: BoxWork, own: Scratch, count: int, worst: float) -> float:
+def judge(net: BoxNetwork, work: BoxWork, own: Scratch, fun: Functions, count: int, worst: float) -> float:
     """Bounds the margins collected in `own`, clips their regions' boxes, and keeps the scores of the hardest region.
 
     Returns the hardest region's best margin so far, `worst` being that before.
     """
     lanes = bound_margins(net, work, own.lower, own.upper, own.margin, count, own.bounds)
+    keep_margins(work, fun, lanes, count)
     first = 0
     while first < count:
         g, last, top = own.region[first], first, first
@@ -205,26 +204,25 @@ def judge(net: BoxNetwork, work: BoxWork, own: Scratch, count: int, worst: float
                 top = last
             last += 1
         own.best[g] = max(own.best[g], own.bounds[top])
-        if own.bounds[top] > 0:
+        lower, upper = own.clip_lower[g], own.clip_upper[g]
+        if own.bounds[top] > 0 or not clip_all(fun, work.largest, first, last, top, own.choice[0], lower, upper):
             own.open[g] = False
-        for _ in range(CLIP_ROUNDS if last - first > 1 else 1):
-            for k in range(first, last):
-                if own.open[g] and not clip(net, work, lanes, k, own.clip_lower[g], own.clip_upper[g]):
-                    own.open[g] = False
         if own.open[g] and not own.best[g] >= worst:
             worst = own.best[g]
-            scores(net, work, lanes, top, own.clip_lower[g], own.clip_upper[g], own.score)
+            scores(net, work, own, lanes, top, lower, upper)
             for i in range(net.inputs):
-                a = work.A[i * lanes + top]
-                own.point[i] = own.clip_lower[g, i] if a > 0 else own.clip_upper[g, i]
+                own.point[i] = lower[i] if fun.linear[top, i] > 0 else upper[i]
         first = last
     return worst
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def examine(net: BoxNetwork, work: BoxWork, own: Scratch) -> bool:
+def examine(net: BoxNetwork, work: BoxWork, own: Scratch, fun: Functions) -> bool:
     """Bounds the box in `own`; returns whether a region stays open, the box then being what they leave of it."""
-    bound_hidden(net, work, own.lower, own.upper)
+    own.choice[1], own.choice[2] = -1, 0
+    if not bound_hidden(net, work, own.lower, own.upper):
+        return False
+    keep_planes(work, fun, own.split, own.choice[0])
     count, worst = 0, np.inf
     for g in range(len(own.open)):
         own.best[g] = -np.inf
@@ -233,26 +231,33 @@ def examine(net: BoxNetwork, work: BoxWork, own: Scratch) -> bool:
     for g in range(len(own.open)):
         size = net.region_start[g + 1] - net.region_start[g]
         if own.open[g] and count + min(size, WIDEST) > WIDEST:
-            worst = judge(net, work, own, count, worst)
+            worst = judge(net, work, own, fun, count, worst)
             count = 0
         for row in range(net.region_start[g], net.region_start[g + 1]):
             if not own.open[g]:
                 break
             if count == WIDEST:
-                worst = judge(net, work, own, count, worst)
+                worst = judge(net, work, own, fun, count, worst)
                 count = 0
             own.margin[count], own.region[count] = row, g
             count += 1
     if count:
-        judge(net, work, own, count, worst)
+        judge(net, work, own, fun, count, worst)
+    return hull(own)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def hull(own: Scratch) -> bool:
+    """Shrinks the box to the smallest that holds what every open region leaves of it; returns whether one is open."""
     left = False
     for g in range(len(own.open)):
-        if own.open[g]:
-            for i in range(net.inputs):
-                low, high = own.clip_lower[g, i], own.clip_upper[g, i]
-                own.lower[i] = min(own.lower[i], low) if left else low
-                own.upper[i] = max(own.upper[i], high) if left else high
-            left = True
+        if not own.open[g]:
+            continue
+        for i in range(len(own.lower)):
+            low, high = own.clip_lower[g, i], own.clip_upper[g, i]
+            own.lower[i] = min(own.lower[i], low) if left else low
+            own.upper[i] = max(own.upper[i], high) if left else high
+        left = True
     return left
 
 
@@ -287,6 +292,12 @@ def pop(stack: BoxStack, top: int, work: BoxWork, own: Scratch) -> None:
         work.low[j], work.high[j] = stack.low[top, j], stack.high[top, j]
     for g in range(len(own.open)):
         own.open[g] = stack.open[top, g]
+    for j in range(len(work.held)):
+        work.held[j] = 0
+    own.choice[0] = stack.splits[top]
+    for k in range(own.choice[0]):
+        own.split[k] = stack.split[top, k]
+        work.held[own.split[k] // 2] = 1 + own.split[k] % 2
 
 
 @numba.njit(nogil=True, cache=True)
@@ -298,6 +309,9 @@ def put(stack: BoxStack, top: int, work: BoxWork, own: Scratch) -> None:
         stack.low[top, j], stack.high[top, j] = work.low[j], work.high[j]
     for g in range(len(own.open)):
         stack.open[top, g] = own.open[g]
+    stack.splits[top] = own.choice[0]
+    for k in range(own.choice[0]):
+        stack.split[top, k] = own.split[k]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -310,9 +324,30 @@ def put_aside(stack: BoxStack, counts: Array, work: BoxWork, own: Scratch) -> No
     copy_row(stack.high, bottom, stack.high, top)
     for g in range(len(own.open)):
         stack.open[top, g] = stack.open[bottom, g]
+    stack.splits[top] = stack.splits[bottom]
+    for k in range(SPLITS):
+        stack.split[top, k] = stack.split[bottom, k]
     put(stack, bottom, work, own)
     counts[OPEN] += 1
     counts[STUCK] += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def neuron_to_split(own: Scratch) -> int:
+    """Returns the neuron to split, -1 if an input shall be cut."""
+    few = own.choice[2] <= SPLIT_UP_TO and own.choice[0] < SPLITS
+    return int(own.choice[1]) if few else -1
+
+
+@numba.njit(nogil=True, cache=True)
+def split(stack: BoxStack, top: int, own: Scratch, neuron: int) -> None:
+    """Makes of two copies of a box, at `top` and above, its part where a neuron is inactive and where it is active."""
+    place = own.choice[0]
+    stack.high[top, neuron] = 0
+    stack.low[top + 1, neuron] = 0
+    for side in range(2):
+        stack.split[top + side, place] = 2 * neuron + side
+        stack.splits[top + side] = place + 1
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -330,7 +365,13 @@ def try_point(net: BoxNetwork, own: Scratch, state: SearchState) -> None:
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def search_boxes(
-    net: BoxNetwork, work: BoxWork, own: Scratch, stack: BoxStack, state: SearchState, budget: int
+    net: BoxNetwork,
+    work: BoxWork,
+    own: Scratch,
+    fun: Functions,
+    stack: BoxStack,
+    state: SearchState,
+    budget: int,
 ) -> None:
     """Works on the open boxes until none is left, `budget` were bounded, or candidates or room ask for the caller."""
     counts, capacity = state.counts, len(stack.lower)
@@ -341,19 +382,23 @@ def search_boxes(
         counts[OPEN] -= 1
         counts[BOUNDED] += 1
         pop(stack, counts[OPEN], work, own)
-        if not examine(net, work, own):
+        if not examine(net, work, own, fun):
             continue
-        cut = where_to_cut(own)
+        cut, neuron = where_to_cut(own), neuron_to_split(own)
         if cut < 0 or counts[BOUNDED] % TRY_EVERY == 1:
             try_point(net, own, state)
-        if cut < 0:
+        if neuron < 0 and cut < 0:
             put_aside(stack, counts, work, own)
             continue
-        top, middle = counts[OPEN], 0.5 * (own.lower[cut] + own.upper[cut])
+        top = counts[OPEN]
         put(stack, top, work, own)
         put(stack, top + 1, work, own)
-        stack.upper[top, cut] = middle
-        stack.lower[top + 1, cut] = middle
+        if neuron >= 0:
+            split(stack, top, own, neuron)
+        else:
+            middle = 0.5 * (own.lower[cut] + own.upper[cut])
+            stack.upper[top, cut] = middle
+            stack.lower[top + 1, cut] = middle
         counts[OPEN] = top + 2
 
 
@@ -361,4 +406,4 @@ def search_boxes(
 def prepare() -> None:
     """Compiles the search, or loads it from Numba's cache."""
     net = smallest_network()
-    search_boxes(net, box_work(net), scratch(net), box_stack(net, 2), search_state(net, 1), 0)
+    search_boxes(net, box_work(net), scratch(net), functions_room(1), box_stack(net, 2), search_state(net, 1), 0)
