@@ -225,15 +225,15 @@ class BoxSearch:
         confirm: Confirm,
     ) -> None:
         # imported late: the engine also runs where Numba is not installed
-        from harness.verifier.kernels import boxes, boxes_climb, boxes_clip, boxes_search
+        from harness.verifier.kernels import boxes_climb, boxes_clip, boxes_network, boxes_search
 
         self._compiled, self._climbing = boxes_search, boxes_climb
         self.max_domains, self.max_open, self.should_stop, self.confirm = max_domains, max_open, should_stop, confirm
         self._shape = box.lower.shape
         C = np.concatenate([region.C.numpy() for region in regions])
         rhs = np.concatenate([region.rhs.numpy() for region in regions])
-        self._net = boxes.box_network(network, C, rhs, [len(region.rhs) for region in regions])
-        self._work, self._own = boxes.box_work(self._net), boxes_search.scratch(self._net)
+        self._net = boxes_network.box_network(network, C, rhs, [len(region.rhs) for region in regions])
+        self._work, self._own = boxes_network.box_work(self._net), boxes_search.scratch(self._net)
         self._fun = boxes_clip.functions_room(self._net.inputs)
         self._lower, self._upper = box.lower.numpy().ravel(), box.upper.numpy().ravel()
         self._stack = boxes_search.box_stack(self._net, min(64, max_open + 2))

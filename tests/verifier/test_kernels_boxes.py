@@ -10,14 +10,7 @@ from families import member
 from nets import fully_connected, graph_of
 from numpy.typing import NDArray
 
-from harness.verifier.kernels.boxes import (
-    BoxNetwork,
-    BoxWork,
-    bound_hidden,
-    bound_margins,
-    box_network,
-    box_work,
-)
+from harness.verifier.kernels.boxes import bound_hidden, bound_margins
 from harness.verifier.kernels.boxes_climb import climb_room, heights, run_climb, start_climb, take_best
 from harness.verifier.kernels.boxes_clip import (
     MIXED,
@@ -30,6 +23,7 @@ from harness.verifier.kernels.boxes_clip import (
     mix,
 )
 from harness.verifier.kernels.boxes_lanes import WIDEST
+from harness.verifier.kernels.boxes_network import BoxNetwork, BoxWork, box_network, box_work
 from harness.verifier.kernels.boxes_search import violates
 from harness.verifier.sparse import sparse_network
 
@@ -147,7 +141,7 @@ def test_splits_keep_every_point_of_their_half(side: int) -> None:
     assert len(unstable) > 3
     points = crowded(random, lower, upper, 300)
     values = [rows_at(net, x) for x in points]
-    tested = 0
+    tested, shrunk = 0, 0
     for row in unstable:
         work, fun = box_work(net), functions_room(net.inputs)
         work.low[:], work.high[:] = low, high
@@ -163,6 +157,7 @@ def test_splits_keep_every_point_of_their_half(side: int) -> None:
         left, right = lower.copy(), upper.copy()
         kept = clip(fun, work.largest, WIDEST, left, right)
         assert kept or not mine
+        shrunk += not kept or bool((left > lower).any() or (right < upper).any())
         for k in mine:
             z, h = values[k]
             live = work.phase != 0
@@ -171,6 +166,7 @@ def test_splits_keep_every_point_of_their_half(side: int) -> None:
             assert bool((points[k] >= left).all() and (points[k] <= right).all())
             tested += 1
     assert tested > 50
+    assert shrunk > 0
 
 
 def planes(linear: list[list[float]], constant: list[float]) -> Functions:

@@ -13,8 +13,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.verifier.kernels.boxes import BoxNetwork, smallest_network
 from harness.verifier.kernels.boxes_lanes import WIDEST, accumulate_32
+from harness.verifier.kernels.boxes_network import BoxNetwork, smallest_network
 
 Array = NDArray[Any]
 CLIMBERS = 4 * WIDEST

@@ -13,8 +13,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.verifier.kernels.boxes import BoxWork
 from harness.verifier.kernels.boxes_lanes import WIDEST
+from harness.verifier.kernels.boxes_network import BoxWork
 
 Array = NDArray[Any]
 SPLITS = 24

@@ -18,17 +18,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.verifier.kernels.boxes import (
-    UNSTABLE,
-    BoxNetwork,
-    BoxWork,
-    bound_hidden,
-    bound_margins,
-    box_work,
-    smallest_network,
-)
+from harness.verifier.kernels.boxes import bound_hidden, bound_margins
 from harness.verifier.kernels.boxes_clip import SPLITS, Functions, clip_all, functions_room, keep_margins, keep_planes
 from harness.verifier.kernels.boxes_lanes import WIDEST
+from harness.verifier.kernels.boxes_network import UNSTABLE, BoxNetwork, BoxWork, box_work, smallest_network
 
 Array = NDArray[Any]
 SPLIT_UP_TO = 10
