@@ -6,8 +6,9 @@ hundredths of a second so that clocks are looked at and counterexamples tried.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +22,55 @@ from harness.verifier.kernels.contract import LANES
 from harness.verifier.kernels.domains import Block, Net, Pseudo
 from harness.verifier.kernels.search import Family, Scratch, Stack, Steps
 
-SLICE_S = 0.04
-"""About how long compiled code runs without coming back."""
-FIRST_ROOM = 1024
+SLICE_WORK = 3e8
+"""Multiply-adds after which compiled code comes back: a few hundredths of a second; counted, not timed, so that a
+search does not depend on the clock."""
+ROOM = 256
+"""Domains that a new stack has room for."""
+TRIED_PLAIN = 12
+"""Slices that a search may take before subtrees get bounds of their own."""
+FIRST_STEP, LAST_STEP = 6, 24
+"""Splits below a frame's root at which its subtrees get bounds of their own: more where that gains too little."""
+PATIENCE = 16
+"""Rebounds after which it is asked whether they pay."""
 UNLIMITED = 2**62
+
+
+class LocalBounds(NamedTuple):
+    """Bounds of the folded network's pre-activations that hold under some splits, each `(n,)`."""
+
+    lb: NDArray[np.float64]
+    ub: NDArray[np.float64]
+
+    @property
+    def infeasible(self) -> bool:
+        """Whether no point obeys the splits."""
+        return bool((self.lb > self.ub).any())
+
+
+Rebound = Callable[[NDArray[np.int8]], LocalBounds]
+"""Phases of a domain, `(n,)`, to bounds under them."""
+
+
+@dataclass(slots=True, eq=False)
+class _Frame:
+    """A subtree that is searched with bounds of its own."""
+
+    bounds: LocalBounds
+    fast: Net
+    exact: Net
+    stack: Stack
+    depth: int
+    """Of its root."""
+    open: int = 0
+    """Domains that wait for frames of their own while another frame is searched."""
 
 
 class CompiledSearch:
     """Branch and bound over the open margins of one folded network.
+
+    Subtrees that stay open get hidden bounds of their own, under their splits, where that pays: frames, one inside the
+    other. The folded matrix is everyone's, only relaxations differ, so every split keeps its multiplier.
 
     Args:
         network: the folded network; its margins are the ones to prove.
@@ -36,6 +78,7 @@ class CompiledSearch:
         max_domains: bound on the domains, None for none; 0 keeps to the root.
         should_stop: asked now and then, with the number of domains so far.
         confirm: tries the input with this sign in every dimension, `(d,)`; returns the counterexample if it is one.
+        rebound: bounds under splits; None: the root's are kept.
     """
 
     def __init__(
@@ -45,22 +88,26 @@ class CompiledSearch:
         max_domains: int | None,
         should_stop: Callable[[int], bool],
         confirm: Callable[[NDArray[np.float32]], Counterexample | None],
+        rebound: Rebound | None = None,
     ) -> None:
         self.network, self.config = network, config
         self.max_domains = UNLIMITED if max_domains is None else max_domains
         self.should_stop, self.confirm = should_stop, confirm
-        self.fast, self.exact = compiled_net(network, np.float32), compiled_net(network, np.float64)
+        self.rebound, self.rebounds, self.gains, self.step = rebound, 0, 0, FIRST_STEP
         n, margins, d = network.neurons, len(network.e), network.inputs
         self.block, self.pending = empty_block(n, margins, d, np.float32), empty_block(n, margins, d, np.float64)
-        self.stack = _stack(FIRST_ROOM, n)
+        bounds = LocalBounds(network.lb.astype(np.float64), network.ub.astype(np.float64))
+        nets = compiled_net(network, np.float32), compiled_net(network, np.float64)
+        self.frames = [_Frame(bounds, *nets, _stack(ROOM, n), 0)]
         self.scratch = Scratch(
             np.empty(LANES, np.float32), np.empty((n, LANES), np.float32), np.empty((n, LANES), np.float32),
-            _family(), _family(),
+            np.ones(LANES, np.bool_), _family(), _family(),
         )  # fmt: skip
         self.pseudo = Pseudo(np.zeros(n + 1), np.zeros(n + 1))
         self.pseudo.gain[n] = self.pseudo.splits[n] = 1.0
-        self.counters = np.zeros(8, np.int64)
-        self.steps = Steps(config.iterations, config.leaf_iterations, config.alpha_step, config.beta_step)
+        self.counters = np.zeros(10, np.int64)
+        self.counters[search.DEEPEST_HERE] = UNLIMITED
+        self.steps = Steps(config.iterations, config.leaf_iterations)
 
     @property
     def domains(self) -> int:
@@ -72,87 +119,163 @@ class CompiledSearch:
         found = self._roots()
         if found is not None:
             return self._result(Outcome.FALSIFIED, found)
-        rounds = 8
+        rounds = max(1, int(SLICE_WORK / max(self._round_work(), 1)))
+        slices = 0
         while True:
             if self.should_stop(self.domains):
-                return self._result(Outcome.STOPPED if self.counters[search.COUNT] else self._closed())
-            before = time.perf_counter()
-            ended = self._slice(rounds)
-            if ended == search.DONE:
-                return self._result(self._closed())
+                return self._result(Outcome.STOPPED)
+            ended, slices = self._slice(rounds), slices + 1
             if ended == search.LIMIT:
                 return self._result(Outcome.DOMAINS)
-            if ended == search.FULL:
-                self._grow()
             found = self._try_corner()
             if found is not None:
                 return self._result(Outcome.FALSIFIED, found)
-            if self.counters[search.COUNT] > self.config.max_open_domains:
+            if self._open() > self.config.max_open_domains:
                 return self._result(Outcome.MEMORY)
-            if ended == search.RUNNING:
-                rounds = _paced(rounds, time.perf_counter() - before)
+            if ended == search.DONE and not self._next_frame():
+                return self._result(self._closed())
+            if ended == search.FULL:
+                self._grow()
+            if slices == TRIED_PLAIN and self.rebound is not None:
+                self._start_over()
 
     def _slice(self, rounds: int) -> int:
+        frame = self.frames[-1]
         return search.run(
-            self.fast, self.exact, self.block, self.pending, self.stack, self.scratch, self.pseudo, self.counters,
+            frame.fast, frame.exact, self.block, self.pending, frame.stack, self.scratch, self.pseudo, self.counters,
             self.steps, rounds, self.max_domains,
+        )  # fmt: skip
+
+    def _open(self) -> int:
+        return int(self.counters[search.COUNT]) + sum(frame.open for frame in self.frames)
+
+    def _start_over(self) -> None:
+        """Begins again from the roots, now with frames: what deep domains would need, shallower ones give for less."""
+        counters = self.counters
+        if len(self.frames) > 1 or counters[search.COUNT] == 0:
+            return
+        counters[search.COUNT] = counters[search.PENDING] = counters[search.EXHAUSTED] = 0
+        counters[search.DEEPEST_HERE] = self.step
+        self._roots()
+
+    def _next_frame(self) -> bool:
+        """Goes on with the next deferred domain, under bounds of its own; returns whether there is one."""
+        frame, counters = self.frames[-1], self.counters
+        frame.open = int(counters[search.COUNT])
+        counters[search.DEFERRED] = counters[search.COUNT] = 0
+        while self.frames:
+            frame = self.frames[-1]
+            while frame.open:
+                frame.open -= 1
+                if self._enter(frame, frame.open) or self.should_stop(self.domains):
+                    return True
+            if len(self.frames) == 1:
+                return False
+            self.frames.pop()
+        return False
+
+    def _enter(self, frame: _Frame, at: int) -> bool:
+        """Makes a frame of a deferred domain; returns whether any point obeys its splits."""
+        bounds, phase = frame.bounds, frame.stack.phase[at]
+        settled = np.zeros(len(phase), np.bool_)
+        if self._pays() and self.rebound is not None:
+            found = self.rebound(phase)
+            self.rebounds += 1
+            if found.infeasible:
+                self.gains += 1
+                return False
+            bounds = LocalBounds(np.maximum(found.lb, bounds.lb), np.minimum(found.ub, bounds.ub))
+            settled = (phase == 0) & ((bounds.lb >= 0) | (bounds.ub <= 0))
+            self.gains += int(np.count_nonzero(settled) > np.count_nonzero(phase == 0) // 20)
+        depth = int(frame.stack.depth[at])
+        inner = _Frame(bounds, *_nets(frame, bounds), _stack(ROOM, len(phase)), depth)
+        self.frames.append(inner)
+        self.counters[search.DEEPEST_HERE] = depth + self.step if self._pays() else UNLIMITED
+        self._bound_again(frame.stack, at, settled, inner)
+        return True
+
+    def _pays(self) -> bool:
+        """Returns whether bounds under splits are worth their price; where not, they come at deeper domains."""
+        if self.rebounds >= PATIENCE:
+            if 3 * self.gains < self.rebounds:
+                self.step *= 2
+            self.rebounds = self.gains = 0
+        return self.step <= LAST_STEP
+
+    def _bound_again(self, stack: Stack, at: int, settled: NDArray[np.bool_], frame: _Frame) -> None:
+        """Bounds a domain of a stack with a frame's relaxations; neurons that its bounds settle count as split."""
+        block, scratch = self.block, self.scratch
+        phase, p = stack.phase[at].copy(), stack.p[at].copy()
+        phase[settled] = np.where(frame.bounds.lb[settled] >= 0, 1, -1)
+        p[settled] = 0
+        block.spec[:], block.phase[:], block.p[:] = stack.spec[at], phase[:, None], p[:, None]
+        self._improve(frame, self.config.iterations)
+        scratch.family.depth[0] = frame.depth
+        self.counters[search.DOMAINS] += 1
+        self._keep(frame, 1)
+
+    def _improve(self, frame: _Frame, iterations: int) -> None:
+        scratch = self.scratch
+        scratch.watched[:] = True
+        domains.improve(
+            frame.fast, self.block, iterations, scratch.watched, scratch.best, scratch.kept, scratch.stepped
+        )
+
+    def _keep(self, frame: _Frame, used: int) -> None:
+        search.keep(
+            frame.fast, frame.exact, self.block, self.pending, frame.stack, self.scratch, self.pseudo, self.counters,
+            used, self.steps,
         )  # fmt: skip
 
     def _roots(self) -> Counterexample | None:
         """Bounds the margins without splits (alpha-CROWN with fixed hidden bounds); tries the lowest corner."""
-        network, config, block, scratch = self.network, self.config, self.block, self.scratch
+        network, config, block, scratch, frame = self.network, self.config, self.block, self.scratch, self.frames[0]
         start = (network.ub > -network.lb).astype(np.float32)
         for first in range(0, len(network.e), LANES):
             used = min(LANES, len(network.e) - first)
             block.spec[:] = np.minimum(first + np.arange(LANES), first + used - 1)
             block.phase[:] = 0
             block.p[:] = start[:, None]
-            domains.improve(
-                self.fast, block, config.root_iterations, config.alpha_step, config.beta_step, False, scratch.best,
-                scratch.kept, scratch.stepped,
-            )  # fmt: skip
+            self._improve(frame, config.root_iterations)
             self.counters[search.DOMAINS] += used
             scratch.family.depth[:] = 0
-            search.keep(
-                self.fast, self.exact, block, self.pending, self.stack, scratch, self.pseudo, self.counters, used,
-                self.steps,
-            )  # fmt: skip
+            self._keep(frame, used)
             found = self._try_corner(used) if bool((scratch.best[:used] <= 0).any()) else None
             if found is not None:
                 return found
-            while self.counters[search.COUNT] + 3 * LANES > len(self.stack.lb):
+            while self.counters[search.COUNT] + 3 * LANES > len(frame.stack.lb):
                 self._grow()
         return None
 
     def _try_corner(self, used: int = LANES) -> Counterexample | None:
         """Runs the network on the last block's corners and tries the lowest one."""
         value = np.empty(1)
-        lane = search.lowest_point(self.fast, self.block, used, value)
+        lane = search.lowest_point(self.frames[0].fast, self.block, used, value)
         return self.confirm(self.block.point[: self.network.inputs, lane]) if value[0] <= NEARLY else None
 
     def _closed(self) -> Outcome:
         return Outcome.EXHAUSTED if self.counters[search.EXHAUSTED] else Outcome.PROVED
 
     def _grow(self) -> None:
-        self.stack = Stack(*(np.concatenate([a, np.empty_like(a)]) for a in self.stack))
+        frame = self.frames[-1]
+        frame.stack = Stack(*(np.concatenate([a, np.empty_like(a)]) for a in frame.stack))
 
     def _result(self, outcome: Outcome, found: Counterexample | None = None) -> SearchResult:
         return SearchResult(outcome, self.domains, bool(self.counters[search.ROUNDS]), found, self._multiply_adds())
 
     def _multiply_adds(self) -> int:
         """Returns the work of the rounds: bounds and gradients in float32, certification in float64."""
-        back, forward = len(self.network.by_column.value), len(self.network.by_row.value)
         rounds, certified = int(self.counters[search.ROUNDS]), int(self.counters[search.CERTIFIED])
-        steps = self.config.iterations
-        return LANES * (rounds * ((steps + 1) * back + steps * forward) + certified * back)
+        return rounds * self._round_work() + certified * LANES * len(self.network.by_column.value)
+
+    def _round_work(self) -> int:
+        back, forward = len(self.network.by_column.value), len(self.network.by_row.value)
+        return LANES * ((self.config.iterations + 1) * back + self.config.iterations * forward)
 
 
+TINY = 1e-30
 NEARLY = 1e-3
 """Margin at a corner up to which the network itself is asked: float32 and the slack may hide a violation."""
-
-
-def _paced(rounds: int, seconds: float) -> int:
-    return int(min(max(rounds * SLICE_S / max(seconds, 1e-4), 1), 4 * rounds, 4096))
 
 
 def compiled_net(network: FoldedNetwork, dtype: type[np.floating]) -> Net:
@@ -163,6 +286,18 @@ def compiled_net(network: FoldedNetwork, dtype: type[np.floating]) -> Net:
         f.inputs, *f.by_row, *f.by_column, f.E, f.slack, f.e, f.lb, f.ub, slope.astype(dtype),
         (-slope * network.lb).astype(dtype),
     )  # fmt: skip
+
+
+def _nets(frame: _Frame, bounds: LocalBounds) -> tuple[Net, Net]:
+    """Returns a frame's nets with other bounds; neurons that these settle keep a relaxation that nothing uses."""
+    lb, ub = np.minimum(bounds.lb, -TINY), np.maximum(bounds.ub, TINY)
+    slope = ub / (ub - lb)
+    made = []
+    for net, dtype in ((frame.fast, np.float32), (frame.exact, np.float64)):
+        parts = (lb, ub, slope, -slope * lb)
+        lower, upper, line, offset = (np.ascontiguousarray(a, dtype) for a in parts)
+        made.append(net._replace(lower=lower, upper=upper, slope=line, offset=offset))
+    return made[0], made[1]
 
 
 def empty_block(n: int, margins: int, d: int, dtype: type[np.floating]) -> Block:

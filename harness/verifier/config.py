@@ -32,9 +32,9 @@ class EngineConfig:
     """Points of one attack batch."""
     root_iterations: int = 10
     """Steps on alpha at the root of branch and bound."""
-    iterations: int = 1
+    iterations: int = 2
     """Steps on alpha and beta in every other domain."""
-    leaf_iterations: int = 200
+    leaf_iterations: int = 100
     """Steps where every neuron is split and only the multipliers are left to improve."""
     alpha_step: float = 0.4
     beta_step: float = 0.5

@@ -20,10 +20,10 @@ class CompiledKernel:
         self.network = network
         self.fast, self.exact = compiled_net(network, np.float32), compiled_net(network, np.float64)
 
-    def improve(self, lanes: Lanes, iterations: int, alpha_step: float, beta_step: float) -> LaneBounds:
+    def improve(self, lanes: Lanes, iterations: int, _alpha_step: float, _beta_step: float) -> LaneBounds:
         block, n = self._block(lanes, np.float32), self.network.neurons
         best, kept, stepped = np.empty(LANES, np.float32), np.empty_like(block.p), np.empty_like(block.p)
-        domains.improve(self.fast, block, iterations, alpha_step, beta_step, False, best, kept, stepped)
+        domains.improve(self.fast, block, iterations, np.ones(LANES, np.bool_), best, kept, stepped)
         branch, score = np.empty((LANES, domains.SPLITS), np.int32), np.empty(LANES)
         domains.choose(self.fast, block, Pseudo(np.ones(n + 1), np.ones(n + 1)), branch, score)
         np.copyto(lanes.p, block.p)

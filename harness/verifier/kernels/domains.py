@@ -22,6 +22,12 @@ PRIOR = 1.0
 """Weight of the average pseudo-cost against a neuron's own observations."""
 
 
+HOPE = 0.1
+"""How far above zero a step aims at first, as a share of the bound: only what is above zero counts."""
+FADING = 0.97
+"""Factor on that from one step to the next."""
+FLOOR = np.float32(1e-6)
+"""Smallest squared scale of a beta."""
 TINY = np.float32(1e-30)
 """Keeps a division by a gradient of zero finite."""
 
@@ -125,14 +131,21 @@ def backward(net: Net, block: Block) -> None:
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
-def ascend(net: Net, block: Block, alpha_step: float, beta_step: float, stepped: Array) -> None:
-    """Fills `stepped` with multipliers one sign step up the bound's gradient, by a forward pass from the corner.
+def ascend(net: Net, block: Block, target: Array, stepped: Array) -> None:
+    """Fills `stepped` with multipliers one step up the bound's gradient.
 
-    `backward` must have filled A and the corner for the block's multipliers. The activations that attain the bound go
-    behind the corner. Beta moves relative to the size of its neuron's coefficient.
+    `backward` must have filled A, the corner and lb for the block's multipliers. The gradient comes from one forward
+    pass from the corner: A z for alpha, -s z for beta; the activations that attain the bound go behind the corner. The
+    step is Polyak's, `(target - bound) / |gradient|^2`, with beta measured relative to its neuron's coefficient.
+
+    Args:
+        net: the network.
+        block: its domains.
+        target: `(LANES,)`: bounds to aim at.
+        stepped: `(n, LANES)`.
     """
     one = block.p.dtype.type(1)
-    alpha_move, beta_move = one * alpha_step, one * beta_step
+    norm = np.zeros(LANES, block.p.dtype)
     for j in range(net.E.shape[0]):
         z = block.point[net.inputs + j]
         fill(z, net.E[j])
@@ -141,77 +154,64 @@ def ascend(net: Net, block: Block, alpha_step: float, beta_step: float, stepped:
         A, phases, ps, out = block.A[j], block.phase[j], block.p[j], stepped[j]
         for k in range(LANES):
             a, s, p, value = A[k], one * phases[k], ps[k], z[k]
-            free, active = 1 - s * s, (s * s + s) / 2
-            on = one * (a >= 0)
-            up = 2 * (one * (value > 0)) - 1
-            alpha = min(max(p + on * alpha_move * up, 0 * one), one)
-            beta = max(p - s * up * beta_move * abs(a), 0 * one)
-            out[k] = free * alpha + (1 - free) * beta
-            relaxed = on * p * value + (1 - on) * slope * (value - lower)
-            z[k] = free * relaxed + active * value
-
-
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
-def polyak(net: Net, block: Block, target: Array, stepped: Array) -> None:
-    """Fills `stepped` with multipliers one Polyak step towards `target`, `(LANES,)`: for leaves without free neurons.
-
-    There the bound is a concave function of beta alone, and it must exceed 0 or the leaf holds a point that violates.
-    The step is (target - bound) / |gradient|^2 along the gradient -s z.
-    """
-    n = net.E.shape[0]
-    norm = np.zeros(LANES, block.p.dtype)
-    for j in range(n):
-        z = block.point[net.inputs + j]
-        fill(z, net.E[j])
-        accumulate(net.row_value, net.row_column, net.row_start[j], net.row_start[j + 1], block.point, z)
+            free, active, on = 1 - s * s, (s * s + s) / 2, one * (a >= 0)
+            gradient = free * on * a * value - s * value
+            # A multiplier at the end of its range that is pushed outwards does not move.
+            stuck = ((p <= 0) & (gradient < 0)) | ((p >= 1) & (gradient > 0) & (s == 0))
+            gradient *= 1 - one * stuck
+            scale = free + (1 - free) * (a * a + FLOOR)
+            norm[k] += scale * gradient * gradient
+            out[k] = scale * gradient
+            z[k] = free * (on * p * value + (1 - on) * slope * (value - lower)) + active * value
+    step = np.empty(LANES, block.p.dtype)
+    for k in range(LANES):
+        step[k] = (target[k] - block.lb[k]) / max(norm[k], TINY)
+    for j in range(net.E.shape[0]):
+        phases, ps, out = block.phase[j], block.p[j], stepped[j]
         for k in range(LANES):
-            s = block.phase[j, k]
-            gradient = -s * z[k]
-            if gradient < 0 and block.p[j, k] == 0:
-                gradient = 0
-            stepped[j, k] = gradient
-            norm[k] += gradient * gradient
-            if s <= 0:
-                z[k] = 0
-    for j in range(n):
-        for k in range(LANES):
-            length = (target[k] - block.lb[k]) / max(norm[k], TINY)
-            stepped[j, k] = max(block.p[j, k] + length * stepped[j, k], 0)
+            s = one * phases[k]
+            moved = max(ps[k] + step[k] * out[k], 0 * one)
+            out[k] = min(moved, one) * (1 - s * s) + moved * (s * s)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def improve(
-    net: Net, block: Block, iterations: int, alpha_step: float, beta_step: float, leaf: bool, best: Array, kept: Array,
-    stepped: Array,
-) -> None:  # fmt: skip
+def improve(net: Net, block: Block, iterations: int, watched: Array, best: Array, kept: Array, stepped: Array) -> None:
     """Takes some steps on the multipliers; `best` and `block.p` become the best bounds and their multipliers.
 
-    A lane is never worse than with the multipliers it came with. A and the corner are the last step's.
+    A lane is never worse than with the multipliers it came with. Ends as soon as all watched lanes are above 0. A and
+    the corner are the last step's.
 
-    With `leaf`, where all neurons are split in the lanes that matter, the steps are Polyak's. `kept` and `stepped` are
-    scratch, shaped as p.
+    Args:
+        net: the network.
+        block: its domains.
+        iterations: steps at most.
+        watched: `(LANES,)` bool.
+        best: `(LANES,)`.
+        kept: scratch, as p.
+        stepped: scratch, as p.
     """
     backward(net, block)
     copy(block.p, kept)
     better, target, hope = np.empty(LANES, np.bool_), np.empty(LANES, best.dtype), np.empty(LANES, best.dtype)
+    waiting = 0
     for k in range(LANES):
         best[k] = block.lb[k]
-        hope[k] = abs(best[k]) + np.float32(1e-2)
-    shrink = 1.0
+        hope[k] = np.float32(HOPE) * (abs(best[k]) + np.float32(1e-2))
+        waiting += watched[k] and best[k] <= 0
     for _ in range(iterations):
-        if leaf:
-            for k in range(LANES):
-                target[k] = max(best[k], np.float32(0)) + hope[k]
-            polyak(net, block, target, stepped)
-        else:
-            ascend(net, block, alpha_step * shrink, beta_step * shrink, stepped)
-        shrink *= 0.9
+        if waiting == 0:
+            break
+        waiting = 0
+        for k in range(LANES):
+            target[k] = max(best[k], np.float32(0)) + hope[k]
+        ascend(net, block, target, stepped)
         copy(stepped, block.p)
         backward(net, block)
         for k in range(LANES):
-            hope[k] *= np.float32(0.97)
+            hope[k] *= np.float32(FADING)
             better[k] = block.lb[k] > best[k]
             best[k] = max(best[k], block.lb[k])
+            waiting += watched[k] and best[k] <= 0
         for j in range(block.p.shape[0]):
             row, tried = kept[j], stepped[j]
             for k in range(LANES):
