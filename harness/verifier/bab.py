@@ -38,6 +38,8 @@ class Outcome(Enum):
     """Too many open domains."""
     EXHAUSTED = auto()
     """A domain with every neuron split could not be closed."""
+    LARGE = auto()
+    """The tree is not small, which was all that was to be found out."""
     SMOOTH = auto()
     """The network has activations that are not split."""
 

@@ -27,12 +27,14 @@ SLICE_WORK = 3e8
 search does not depend on the clock."""
 ROOM = 256
 """Domains that a new stack has room for."""
-TRIED_PLAIN = 12
-"""Slices that a search may take before subtrees get bounds of their own."""
-FIRST_STEP, LAST_STEP = 6, 24
-"""Splits below a frame's root at which its subtrees get bounds of their own: more where that gains too little."""
-PATIENCE = 16
-"""Rebounds after which it is asked whether they pay."""
+FIRST_SLICES = 12
+"""Slices of a search that shall only find out whether the tree is small."""
+FIRST_STEP, LAST_STEP = 6, 12
+"""Splits below a frame's root at which its domains are sifted: more where that gains too little, in the end never."""
+PATIENCE, WORTH = 32, 4
+"""After so many tries it is asked whether one in so many was worth it."""
+SIFTING_STEPS = 100
+"""Steps that look for a proof that no point obeys a domain's splits."""
 UNLIMITED = 2**62
 
 
@@ -79,6 +81,7 @@ class CompiledSearch:
         should_stop: asked now and then, with the number of domains so far.
         confirm: tries the input with this sign in every dimension, `(d,)`; returns the counterexample if it is one.
         rebound: bounds under splits; None: the root's are kept.
+        small_only: give up early (LARGE) where the tree is not small; without frames.
     """
 
     def __init__(
@@ -89,13 +92,18 @@ class CompiledSearch:
         should_stop: Callable[[int], bool],
         confirm: Callable[[NDArray[np.float32]], Counterexample | None],
         rebound: Rebound | None = None,
+        small_only: bool = False,
     ) -> None:
         self.network, self.config = network, config
         self.max_domains = UNLIMITED if max_domains is None else max_domains
         self.should_stop, self.confirm = should_stop, confirm
-        self.rebound, self.rebounds, self.gains, self.step = rebound, 0, 0, FIRST_STEP
+        self.rebound, self.rebounds, self.gains, self.small_only = rebound, 0, 0, small_only
+        self.step, self.sifted, self.empty = FIRST_STEP, 0, 0
         n, margins, d = network.neurons, len(network.e), network.inputs
-        self.block, self.pending = empty_block(n, margins, d, np.float32), empty_block(n, margins, d, np.float64)
+        self.block, self.pending = (
+            empty_block(n, margins + 1, d, np.float32),
+            empty_block(n, margins + 1, d, np.float64),
+        )
         bounds = LocalBounds(network.lb.astype(np.float64), network.ub.astype(np.float64))
         nets = compiled_net(network, np.float32), compiled_net(network, np.float64)
         self.frames = [_Frame(bounds, *nets, _stack(ROOM, n), 0)]
@@ -106,7 +114,7 @@ class CompiledSearch:
         self.pseudo = Pseudo(np.zeros(n + 1), np.zeros(n + 1))
         self.pseudo.gain[n] = self.pseudo.splits[n] = 1.0
         self.counters = np.zeros(10, np.int64)
-        self.counters[search.DEEPEST_HERE] = UNLIMITED
+        self.counters[search.DEEPEST_HERE] = UNLIMITED if small_only else self.step
         self.steps = Steps(config.iterations, config.leaf_iterations)
 
     @property
@@ -136,8 +144,8 @@ class CompiledSearch:
                 return self._result(self._closed())
             if ended == search.FULL:
                 self._grow()
-            if slices == TRIED_PLAIN and self.rebound is not None:
-                self._start_over()
+            if self.small_only and slices == FIRST_SLICES:
+                return self._result(Outcome.LARGE)
 
     def _slice(self, rounds: int) -> int:
         frame = self.frames[-1]
@@ -149,21 +157,14 @@ class CompiledSearch:
     def _open(self) -> int:
         return int(self.counters[search.COUNT]) + sum(frame.open for frame in self.frames)
 
-    def _start_over(self) -> None:
-        """Begins again from the roots, now with frames: what deep domains would need, shallower ones give for less."""
-        counters = self.counters
-        if len(self.frames) > 1 or counters[search.COUNT] == 0:
-            return
-        counters[search.COUNT] = counters[search.PENDING] = counters[search.EXHAUSTED] = 0
-        counters[search.DEEPEST_HERE] = self.step
-        self._roots()
-
     def _next_frame(self) -> bool:
-        """Goes on with the next deferred domain, under bounds of its own; returns whether there is one."""
+        """Goes on with the next deferred domain that may have a point; returns whether there is one."""
         frame, counters = self.frames[-1], self.counters
         frame.open = int(counters[search.COUNT])
         counters[search.DEFERRED] = counters[search.COUNT] = 0
-        while self.frames:
+        if frame.open:
+            self._sift(frame)
+        while True:
             frame = self.frames[-1]
             while frame.open:
                 frame.open -= 1
@@ -172,13 +173,25 @@ class CompiledSearch:
             if len(self.frames) == 1:
                 return False
             self.frames.pop()
-        return False
+
+    def _sift(self, frame: _Frame) -> None:
+        """Closes deferred domains whose splits no point obeys: their bound with an objective of zero exceeds zero."""
+        before, self.sifted = frame.open, self.sifted + frame.open
+        frame.open = search.sift(
+            frame.fast, frame.exact, self.block, self.pending, frame.stack, self.scratch, self.counters, frame.open,
+            len(self.network.e), SIFTING_STEPS,
+        )  # fmt: skip
+        self.empty += before - frame.open
+        if self.sifted >= PATIENCE:
+            if WORTH * self.empty < self.sifted:
+                self.step *= 2
+            self.sifted = self.empty = 0
 
     def _enter(self, frame: _Frame, at: int) -> bool:
         """Makes a frame of a deferred domain; returns whether any point obeys its splits."""
         bounds, phase = frame.bounds, frame.stack.phase[at]
         settled = np.zeros(len(phase), np.bool_)
-        if self._pays() and self.rebound is not None:
+        if self.rebound is not None and (self.rebounds < PATIENCE or WORTH * self.gains > self.rebounds):
             found = self.rebound(phase)
             self.rebounds += 1
             if found.infeasible:
@@ -186,21 +199,13 @@ class CompiledSearch:
                 return False
             bounds = LocalBounds(np.maximum(found.lb, bounds.lb), np.minimum(found.ub, bounds.ub))
             settled = (phase == 0) & ((bounds.lb >= 0) | (bounds.ub <= 0))
-            self.gains += int(np.count_nonzero(settled) > np.count_nonzero(phase == 0) // 20)
+            self.gains += int(np.count_nonzero(settled) > np.count_nonzero(phase == 0) // 10)
         depth = int(frame.stack.depth[at])
         inner = _Frame(bounds, *_nets(frame, bounds), _stack(ROOM, len(phase)), depth)
         self.frames.append(inner)
-        self.counters[search.DEEPEST_HERE] = depth + self.step if self._pays() else UNLIMITED
+        self.counters[search.DEEPEST_HERE] = depth + self.step if self.step <= LAST_STEP else UNLIMITED
         self._bound_again(frame.stack, at, settled, inner)
         return True
-
-    def _pays(self) -> bool:
-        """Returns whether bounds under splits are worth their price; where not, they come at deeper domains."""
-        if self.rebounds >= PATIENCE:
-            if 3 * self.gains < self.rebounds:
-                self.step *= 2
-            self.rebounds = self.gains = 0
-        return self.step <= LAST_STEP
 
     def _bound_again(self, stack: Stack, at: int, settled: NDArray[np.bool_], frame: _Frame) -> None:
         """Bounds a domain of a stack with a frame's relaxations; neurons that its bounds settle count as split."""
@@ -279,11 +284,14 @@ NEARLY = 1e-3
 
 
 def compiled_net(network: FoldedNetwork, dtype: type[np.floating]) -> Net:
-    """Returns a folded network as compiled code takes it, its numbers rounded to a type."""
+    """Returns a folded network as compiled code takes it, its numbers rounded to a type.
+
+    Behind its margins comes one that is always zero: where its bound exceeds zero, no point obeys a domain's splits.
+    """
     slope = network.ub / (network.ub - network.lb)
     f = network.cast(dtype)
     return Net(
-        f.inputs, *f.by_row, *f.by_column, f.E, f.slack, f.e, f.lb, f.ub, slope.astype(dtype),
+        f.inputs, *f.by_row, *f.by_column, f.E, f.slack, np.append(f.e, dtype(0)), f.lb, f.ub, slope.astype(dtype),
         (-slope * network.lb).astype(dtype),
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias, TypeVar
 
@@ -299,11 +299,9 @@ class _Run:
             result = SearchResult(Outcome.SMOOTH, 0, False)
         else:
             result = self._split_neurons(instance, case, found, clock)
-        clock(result.domains)  # what follows are statistics, not work on the instance
-        instance.domains += result.domains
-        instance.multiply_adds += result.multiply_adds
+        clock(0)  # what follows are statistics, not work on the instance
         if result.branched or result.outcome not in (Outcome.PROVED, Outcome.FALSIFIED):
-            neurons = found.unstable()
+            neurons = found.unstable()  # of CROWN's bounds, whether or not they were refined later
             instance.unstable, instance.unstable_nonlinear = neurons.masks, neurons.nonlinear
         return result
 
@@ -321,7 +319,9 @@ class _Run:
 
         left, most = self._domains_left(instance), engine.config.max_open_domains
         box = boxes_of([case.problem], engine.graph)
-        return input_search(engine.graph, engine.sparse, box, case.regions, left, most, clock, confirm).run()
+        result = input_search(engine.graph, engine.sparse, box, case.regions, left, most, clock, confirm).run()
+        instance.domains += result.domains
+        return result
 
     def _split_neurons(
         self, instance: _Instance, case: _Case, found: Root, clock: Callable[[int], bool]
@@ -334,8 +334,20 @@ class _Run:
         def confirm(corner: NDArray[np.float32]) -> Counterexample | None:
             return engine.checker.confirm(case.problem, torch.where(torch.from_numpy(corner) > 0, upper, lower))
 
-        left = self._domains_left(instance)
-        return neuron_search(found.fold(C, rhs), engine.config, engine.device, left, clock, confirm).run()
+        def search(root: Root, small_only: bool, open_: NDArray[np.bool_]) -> SearchResult:
+            left = self._domains_left(instance)
+            chosen = torch.from_numpy(open_)
+            network = root.fold(C[chosen], rhs[chosen])
+            result = neuron_search(network, engine.config, engine.device, left, clock, confirm, small_only).run()
+            instance.domains += result.domains
+            instance.multiply_adds += result.multiply_adds
+            return result
+
+        result = search(found, True, np.ones(len(C), np.bool_))
+        refined = found.refined(C) if result.outcome is Outcome.LARGE else None
+        if refined is None:
+            return result
+        return replace(search(refined, False, refined.margins(C, rhs) <= 0), branched=True)
 
     def _after_search(self, instance: _Instance, result: SearchResult) -> None:
         """Turns the outcome of a search into the instance's answer."""

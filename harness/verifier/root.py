@@ -43,6 +43,9 @@ class Root(Protocol):
     def fold(self, C: Tensor, rhs: Tensor) -> FoldedNetwork:
         """Returns the box's network over its unstable neurons, with the margins `C y - rhs`."""
 
+    def refined(self, C: Tensor) -> Root | None:
+        """Returns tighter bounds at a higher price, with the open margins `C y` in view; None where there are none."""
+
     def unstable(self) -> UnstableNeurons:
         """Returns which neurons are unstable."""
 
@@ -60,7 +63,7 @@ def bound_root(graph: Graph, sparse: SparseNetwork | None, box: Box) -> Root:
     # imported late: the engine also runs where Numba is not installed
     from harness.verifier.sparse_root import SparseRoot
 
-    return SparseRoot(graph, sparse, box)
+    return SparseRoot.over(graph, sparse, box)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +81,9 @@ class _TorchRoot:
     def fold(self, C: Tensor, rhs: Tensor) -> FoldedNetwork:
         device = self.found.box.lower.device
         return fold(self.graph, self.found, C.to(device), rhs.to(device))
+
+    def refined(self, C: Tensor) -> Root | None:  # noqa: ARG002  # the protocol's
+        return None
 
     def unstable(self) -> UnstableNeurons:
         masks: dict[str, NDArray[np.bool_]] = {}

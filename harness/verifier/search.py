@@ -32,13 +32,17 @@ def neuron_search(
     max_domains: int | None,
     should_stop: Callable[[int], bool],
     confirm: Callable[[NDArray[np.float32]], Counterexample | None],
+    small_only: bool = False,
 ) -> NeuronSearch:
-    """Returns the fastest search that this machine can run; arguments as of `bab.Search`."""
+    """Returns the fastest search that this machine can run; arguments as of `bab.Search`.
+
+    With `small_only` it may give up early (LARGE).
+    """
     if device.type == "cpu" and has_numba():
         # imported late: the engine also runs where Numba is not installed
         from harness.verifier.compiled_search import CompiledSearch
 
-        return CompiledSearch(network, config, max_domains, should_stop, confirm)
+        return CompiledSearch(network, config, max_domains, should_stop, confirm, small_only=small_only)
     return Search(network, TorchKernel(network, device), config, max_domains, should_stop, confirm)
 
 

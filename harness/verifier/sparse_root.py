@@ -9,20 +9,25 @@ from torch import Tensor
 from harness.verifier.fold import RHS_ROUNDING, FoldedNetwork
 from harness.verifier.graph import Graph
 from harness.verifier.interval import Box
+from harness.verifier.refine import refine
 from harness.verifier.root import Floats, UnstableNeurons
 from harness.verifier.rounding import FLOAT32_UNIT
 from harness.verifier.sparse import SparseNetwork
-from harness.verifier.sparse_bounds import bound_box, tighten
+from harness.verifier.sparse_bounds import SparseBounds, bound_box, tighten
 from harness.verifier.sparse_fold import fold_sparse
 
 
 class SparseRoot:
     """Bounds over one box; see `root.Root`."""
 
-    def __init__(self, graph: Graph, network: SparseNetwork, box: Box) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, found: SparseBounds) -> None:
+        self.graph, self.found = graph, found
+
+    @classmethod
+    def over(cls, graph: Graph, network: SparseNetwork, box: Box) -> SparseRoot:
+        """Returns bounds over a batch of one box."""
         lower, upper = (end.cpu().numpy().astype(np.float64).ravel() for end in (box.lower, box.upper))
-        self.found = bound_box(network, lower, upper, FLOAT32_UNIT)
+        return cls(graph, bound_box(network, lower, upper, FLOAT32_UNIT))
 
     def margins(self, C: Tensor, rhs: Tensor) -> Floats:
         """See `Root.margins`."""
@@ -33,6 +38,11 @@ class SparseRoot:
     def fold(self, C: Tensor, rhs: Tensor) -> FoldedNetwork:
         """See `Root.fold`."""
         return fold_sparse(self.found, C.numpy(), rhs.numpy())
+
+    def refined(self, C: Tensor) -> SparseRoot:
+        """See `Root.refined`: alpha-CROWN for every unstable row."""
+        del C  # all rows are refined: a row that costs nothing now may tighten one that does
+        return SparseRoot(self.graph, refine(self.found, FLOAT32_UNIT))
 
     def unstable(self) -> UnstableNeurons:
         """See `Root.unstable`."""

@@ -37,6 +37,6 @@ class CompiledKernel:
 
     def _block(self, lanes: Lanes, dtype: type[np.floating]) -> Block:
         network = self.network
-        block = empty_block(network.neurons, len(network.e), network.inputs, dtype)
+        block = empty_block(network.neurons, len(network.e) + 1, network.inputs, dtype)
         block.spec[:], block.phase[:], block.p[:] = lanes.spec, lanes.phase, lanes.p
         return block

@@ -346,3 +346,33 @@ def run(
         learn(scratch.family, scratch.best, used, pseudo)
         keep(net, exact, block, pending, stack, scratch, pseudo, counters, used, steps)
     return RUNNING
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def sift(
+    net: Net, exact: Net, block: Block, pending: Block, stack: Stack, scratch: Scratch, counters: Array, open_: int,
+    nothing: int, iterations: int,
+) -> int:  # fmt: skip
+    """Drops those of the first `open_` domains whose splits no point obeys; returns how many are left, in order.
+
+    The margin `nothing` is zero everywhere: a bound of it above zero, in float64, is a proof that there is no point.
+    No domain may be waiting for certification.
+    """
+    left = 0
+    for first in range(0, open_, LANES):
+        count = min(LANES, open_ - first)
+        for lane in range(LANES):
+            unstack(stack, first + min(lane, count - 1), block, lane)
+            block.spec[lane] = nothing
+            scratch.watched[lane] = lane < count
+        improve(net, block, iterations, scratch.watched, scratch.best, scratch.kept, scratch.stepped)
+        for lane in range(LANES):
+            copy_lane(block, lane, pending, lane)
+        backward(exact, pending)
+        counters[CERTIFIED] += 1
+        for lane in range(count):
+            if not (0 < pending.lb[lane] < HUGE):
+                if left < first + lane:
+                    move(stack, first + lane, left)
+                left += 1
+    return left
