@@ -115,7 +115,7 @@ class CompiledSearch:
         self.pseudo.gain[n] = self.pseudo.splits[n] = 1.0
         self.counters = np.zeros(10, np.int64)
         self.counters[search.DEEPEST_HERE] = UNLIMITED if small_only else self.step
-        self.steps = Steps(config.iterations, config.leaf_iterations)
+        self.steps = Steps(config.iterations, config.leaf_iterations, config.look_ahead)
 
     @property
     def domains(self) -> int:
@@ -175,17 +175,26 @@ class CompiledSearch:
             self.frames.pop()
 
     def _sift(self, frame: _Frame) -> None:
-        """Closes deferred domains whose splits no point obeys: their bound with an objective of zero exceeds zero."""
-        before, self.sifted = frame.open, self.sifted + frame.open
-        frame.open = search.sift(
-            frame.fast, frame.exact, self.block, self.pending, frame.stack, self.scratch, self.counters, frame.open,
-            len(self.network.e), SIFTING_STEPS,
-        )  # fmt: skip
-        self.empty += before - frame.open
-        if self.sifted >= PATIENCE:
-            if WORTH * self.empty < self.sifted:
-                self.step *= 2
-            self.sifted = self.empty = 0
+        """Closes deferred domains whose splits no point obeys: their bound with an objective of zero exceeds zero.
+
+        Where too few are closed it ends early, and the next ones are sifted at deeper domains.
+        """
+        kept = first = 0
+        while first < frame.open and self.step <= LAST_STEP and not self.should_stop(self.domains):
+            count = min(LANES, frame.open - first)
+            left = search.sift(
+                frame.fast, frame.exact, self.block, self.pending, frame.stack, self.scratch, self.counters, first,
+                count, kept, len(self.network.e), SIFTING_STEPS,
+            )  # fmt: skip
+            self.sifted, self.empty = self.sifted + count, self.empty + count - left
+            first, kept = first + count, kept + left
+            if self.sifted >= PATIENCE:
+                if WORTH * self.empty < self.sifted:
+                    self.step *= 2
+                self.sifted = self.empty = 0
+        for mine in frame.stack:
+            mine[kept : kept + frame.open - first] = mine[first : frame.open].copy()
+        frame.open -= first - kept
 
     def _enter(self, frame: _Frame, at: int) -> bool:
         """Makes a frame of a deferred domain; returns whether any point obeys its splits."""

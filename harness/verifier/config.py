@@ -34,6 +34,8 @@ class EngineConfig:
     """Steps on alpha at the root of branch and bound."""
     iterations: int = 2
     """Steps on alpha and beta in every other domain."""
+    look_ahead: bool = True
+    """Whether candidates for a split are tried before one is chosen."""
     leaf_iterations: int = 100
     """Steps where every neuron is split and only the multipliers are left to improve."""
     alpha_step: float = 0.4

@@ -265,6 +265,8 @@ class Steps(NamedTuple):
 
     iterations: int
     leaf_iterations: int
+    look_ahead: bool
+    """Whether candidates for a split are tried before one is chosen."""
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -335,7 +337,7 @@ def run(
         parents = min(counters[COUNT] - counters[DEFERRED], room // 2)
         if parents <= 0:
             return LIMIT
-        if parents > LANES >> SPLITS:
+        if steps.look_ahead and parents > LANES >> SPLITS:
             look_ahead(net, block, stack, counters, parents)
         used = take_children(stack, counters, block, scratch.family, parents, room)
         for lane in range(LANES):
@@ -350,29 +352,27 @@ def run(
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def sift(
-    net: Net, exact: Net, block: Block, pending: Block, stack: Stack, scratch: Scratch, counters: Array, open_: int,
-    nothing: int, iterations: int,
+    net: Net, exact: Net, block: Block, pending: Block, stack: Stack, scratch: Scratch, counters: Array, first: int,
+    count: int, to: int, nothing: int, iterations: int,
 ) -> int:  # fmt: skip
-    """Drops those of the first `open_` domains whose splits no point obeys; returns how many are left, in order.
+    """Moves those of `count` domains from `first` on whose splits some point may obey to `to`; returns how many.
 
     The margin `nothing` is zero everywhere: a bound of it above zero, in float64, is a proof that there is no point.
     No domain may be waiting for certification.
     """
+    for lane in range(LANES):
+        unstack(stack, first + min(lane, count - 1), block, lane)
+        block.spec[lane] = nothing
+        scratch.watched[lane] = lane < count
+    improve(net, block, iterations, scratch.watched, scratch.best, scratch.kept, scratch.stepped)
+    for lane in range(LANES):
+        copy_lane(block, lane, pending, lane)
+    backward(exact, pending)
+    counters[CERTIFIED] += 1
     left = 0
-    for first in range(0, open_, LANES):
-        count = min(LANES, open_ - first)
-        for lane in range(LANES):
-            unstack(stack, first + min(lane, count - 1), block, lane)
-            block.spec[lane] = nothing
-            scratch.watched[lane] = lane < count
-        improve(net, block, iterations, scratch.watched, scratch.best, scratch.kept, scratch.stepped)
-        for lane in range(LANES):
-            copy_lane(block, lane, pending, lane)
-        backward(exact, pending)
-        counters[CERTIFIED] += 1
-        for lane in range(count):
-            if not (0 < pending.lb[lane] < HUGE):
-                if left < first + lane:
-                    move(stack, first + lane, left)
-                left += 1
+    for lane in range(count):
+        if not (0 < pending.lb[lane] < HUGE):
+            if to + left != first + lane:
+                move(stack, first + lane, to + left)
+            left += 1
     return left
