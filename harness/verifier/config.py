@@ -28,6 +28,10 @@ class EngineConfig:
     """On every input, against all violation regions at once, before any bound."""
     second_attack: AttackConfig = AttackConfig(restarts=4, steps=40)
     """On the regions that root bounds leave open, each for itself."""
+    last_attack: AttackConfig = AttackConfig(restarts=64, steps=150, step_size=2.0, decay=0.97)
+    """On the open regions of an input whose tree is not small, before it is searched at length."""
+    last_attack_work: float = 6e10
+    """Multiply-adds that it may take, a few seconds: with a large network or many regions it has fewer restarts."""
     attack_batch: int = 256
     """Points of one attack batch."""
     root_iterations: int = 10

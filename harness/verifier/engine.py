@@ -344,10 +344,22 @@ class _Run:
             return result
 
         result = search(found, True, np.ones(len(C), np.bool_))
-        refined = found.refined(C) if result.outcome is Outcome.LARGE else None
-        if refined is None:
+        if result.outcome is not Outcome.LARGE:
             return result
+        witness = self._attack_hard(case)
+        if witness is not None:
+            return replace(result, outcome=Outcome.FALSIFIED, counterexample=witness)
+        refined = found.refined(C) or found
         return replace(search(refined, False, refined.margins(C, rhs) <= 0), branched=True)
+
+    def _attack_hard(self, case: _Case) -> Counterexample | None:
+        engine, config = self.engine, self.engine.config
+        targets = [Target(0, (region,)) for region in case.regions]
+        one = 3.0 * sparse_size(engine.graph) * config.last_attack.steps * len(targets)
+        restarts = int(min(max(config.last_attack_work / one, 2), config.last_attack.restarts))
+        aim = replace(config.last_attack, restarts=restarts)
+        found = attack(engine.fast, [case.problem], targets, aim, config.attack_batch, config.seed + 1)
+        return next((w for c in found if (w := engine.checker.confirm(case.problem, c.x)) is not None), None)
 
     def _after_search(self, instance: _Instance, result: SearchResult) -> None:
         """Turns the outcome of a search into the instance's answer."""
