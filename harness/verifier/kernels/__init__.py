@@ -10,3 +10,14 @@ of the sparse matrix is read once for all of them. What a kernel computes (names
 
 Any alpha in [0, 1] and any beta >= 0 gives a valid bound (Wang et al. 2021, beta-CROWN, theorem 3.1).
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.verifier.kernels.cache import use_keyed_cache
+from harness.verifier.kernels.choice import has_numba
+
+# Numba looks up where to keep a function's code when it is decorated: before any module of this package is read.
+if has_numba():
+    use_keyed_cache(Path(__file__).parent)
