@@ -139,7 +139,7 @@ def attained_minimum(model: bytes, ends: Ends) -> tuple[float, Float32] | None:
     graph = graph_of(model)
     box = Box(*(torch.from_numpy(end.astype(np.float64))[None] for end in ends))
     one, first = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
-    low = float(margins(graph, one, first, root_bounds(graph, box))[0])
+    low = float(margins(graph, one, first, root_bounds(graph, box, 0.0))[0])
     x = box.centre.clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(graph(x).sum(), x)
     corner = torch.where(gradient > 0, box.lower, box.upper)

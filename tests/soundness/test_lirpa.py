@@ -85,7 +85,7 @@ def test_from_the_same_hidden_bounds_the_margins_are_the_same(family: str, seed:
     graph = graph_of(model)
     for radius in RADII:
         box = box_around(graph, 1, radius, seed)
-        found, reference = root_bounds(graph, box), Reference(model, box.lower, box.upper)
+        found, reference = root_bounds(graph, box, 0.0), Reference(model, box.lower, box.upper)
         hidden = {name: known(found, k) for k, name in matched(graph, found, reference).items()}
         low, high = reference.output("CROWN", C, hidden)
         assert ours(graph, C, found).numpy() == pytest.approx(low.numpy(), rel=EXACT, abs=EXACT)
@@ -104,7 +104,7 @@ def test_hidden_bounds_of_relaxed_neurons_are_not_looser(family: str, seed: int)
     graph = graph_of(model)
     for radius in RADII:
         box = box_around(graph, 1, radius, seed)
-        found, reference = root_bounds(graph, box), Reference(model, box.lower, box.upper)
+        found, reference = root_bounds(graph, box, 0.0), Reference(model, box.lower, box.upper)
         names = matched(graph, found, reference)
         for k, name in names.items():
             others = {n: known(found, i) for i, n in names.items() if n != name}
@@ -127,7 +127,7 @@ def gains(family: str, seed: int, radius: float) -> Tensor:
     graph = graph_of(model)
     box = box_around(graph, 1, radius, seed)
     low, _ = Reference(model, box.lower, box.upper).output("CROWN", C)
-    mine = ours(graph, C, root_bounds(graph, box))
+    mine = ours(graph, C, root_bounds(graph, box, 0.0))
     reached = (graph(samples(box, 200, seed)) @ C.T).min(0).values
     assert bool((low <= reached + allowed(low)).all())
     assert bool((mine <= reached + allowed(mine)).all())

@@ -135,5 +135,5 @@ def test_a_box_of_no_width_is_bounded_by_its_value() -> None:
     box = Box(centre, centre)
     C = torch.eye(3, dtype=DOUBLE)
     rows = Rows(C, torch.zeros(3, dtype=torch.int64))
-    low = concretize(to_input(graph, len(graph.nodes) - 1, rows, root_bounds(graph, box).rule()), box)
+    low = concretize(to_input(graph, len(graph.nodes) - 1, rows, root_bounds(graph, box, 0.0).rule()), box)
     torch.testing.assert_close(low, graph(centre)[0], rtol=1e-10, atol=1e-10)

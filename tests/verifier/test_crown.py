@@ -32,7 +32,7 @@ def test_inputs_of_activations_lie_within_their_bounds(family: str, radius: floa
 def test_bounds_are_never_looser_than_intervals(family: str) -> None:
     graph = graph_of(member(family, 8))
     box = box_around(graph, 2, 0.2, seed=6)
-    intervals, found = interval_bounds(graph, box), root_bounds(graph, box)
+    intervals, found = interval_bounds(graph, box), root_bounds(graph, box, 0.0)
     for k, (lb, ub) in with_grafted_neurons(graph, found).items():
         plain = intervals[graph.nodes[k].inputs[0]]
         assert bool((lb >= plain.lb - 1e-9).all())
@@ -59,7 +59,7 @@ def test_a_network_whose_neurons_are_all_grafted_is_bounded_exactly() -> None:
     box = box_around(graph, 1, 0.5)
     corners = torch.cartesian_prod(*[torch.stack([box.lower[0, k], box.upper[0, k]]) for k in range(2)])
     C = torch.tensor([[1.0, -1], [-1, 0]], dtype=DOUBLE)
-    low = margins(graph, C, torch.zeros(2, dtype=torch.int64), root_bounds(graph, box))
+    low = margins(graph, C, torch.zeros(2, dtype=torch.int64), root_bounds(graph, box, 0.0))
     torch.testing.assert_close(low, (graph(corners) @ C.T).min(0).values, rtol=1e-9, atol=1e-9)
 
 

@@ -96,12 +96,13 @@ def test_both_kernels_find_the_same_bounds(family: str, feasible: bool) -> None:
 
 
 @pytest.mark.parametrize("family", ["fully connected", "grafted convolution"])
-def test_both_kernels_improve_alike(family: str) -> None:
-    """Sign steps from nearly equal gradients may part company; on average they must not."""
+def test_the_compiled_kernel_climbs_at_least_as_high(family: str) -> None:
+    """Polyak's steps against sign steps: single lanes may do worse, most and the average must not."""
     network = network_of(family, seed=4)
     lanes = random_lanes(network, 3)
     ours, theirs = (make(network).improve(copy_of(lanes), 15, 0.4, 0.5).lb for make in KERNELS.values())
-    assert np.median(np.abs(ours - theirs)) < 1e-3
+    assert ours.mean() >= theirs.mean()
+    assert (ours >= theirs - 0.1 * (1 + np.abs(theirs))).mean() > 0.8
 
 
 @pytest.mark.parametrize("kind", KERNELS)
