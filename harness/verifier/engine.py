@@ -30,8 +30,9 @@ from harness.verifier.kernels.choice import has_numba
 from harness.verifier.onnx_reader import read_graph
 from harness.verifier.problem import Problem, Region, boxes_of, problems_of
 from harness.verifier.root import Root, bound_root
-from harness.verifier.search import neuron_search, prepare_neuron_search
+from harness.verifier.search import neuron_search
 from harness.verifier.sparse import SparseNetwork, sparse_network, sparse_size
+from harness.verifier.warm_up import prepare_bounds, prepare_neuron_search
 from harness.verifier.witness import WitnessChecker
 
 logger = logging.getLogger(__name__)
@@ -163,6 +164,8 @@ class _Run:
         self.open = list(instances)
         config = self.engine.config
         self.attack(config.first_attack, lambda case: [tuple(case.regions)])
+        if self.open and self.engine.sparse is not None and self.limits.timeout_on == "work":
+            prepare_bounds(self.engine.device)
         self.each(self.open, self._bound, self._after_bounds)
         self.attack(config.second_attack, lambda case: [(region,) for region in case.regions])
         self.branch()
@@ -263,12 +266,18 @@ class _Run:
         """Gives each open instance a thread of its own; those whose root bounds are best come first."""
         for instance in [i for i in self.open if self.remaining(i) <= 0]:
             self.answer(instance, Verdict.TIMEOUT)
-        if self.open and self.engine.splits_inputs:
-            prepare_input_search(self.engine.sparse)
-        elif self.open:
-            prepare_neuron_search(self.engine.device)
+        self._prepare_search()
         order = sorted(self.open, key=lambda i: -min((float(m.min()) for m in i.root_margins), default=0.0))
         self.each(order, self._search, self._after_search)
+
+    def _prepare_search(self) -> None:
+        """Compiles or loads the search at no instance's expense; on the wall clock that would only load too much."""
+        if not self.open or self.limits.timeout_on == "wall":
+            return
+        if self.engine.splits_inputs:
+            prepare_input_search(self.engine.sparse)
+        elif self.engine.splits_neurons:
+            prepare_neuron_search(self.engine.device)
 
     def _search(self, instance: _Instance) -> SearchResult:
         """Runs branch and bound on an instance's open cases, one after the other."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from harness.domain import Counterexample
 from harness.verifier.bab import Search, SearchResult
 from harness.verifier.config import EngineConfig
-from harness.verifier.fold import FoldedNetwork, SparseColumns, SparseRows
+from harness.verifier.fold import FoldedNetwork
 from harness.verifier.kernels.choice import has_numba
 from harness.verifier.kernels.torch_kernel import TorchKernel
 
@@ -44,15 +43,3 @@ def neuron_search(
 
         return CompiledSearch(network, config, max_domains, should_stop, confirm, small_only=small_only)
     return Search(network, TorchKernel(network, device), config, max_domains, should_stop, confirm)
-
-
-@cache
-def prepare_neuron_search(device: torch.device) -> None:
-    """Compiles the search, or loads it from Numba's cache, so that no instance's time pays for it."""
-    none, index = np.zeros(0), np.zeros(0, np.int32)
-    row, column = SparseRows(np.zeros(2, np.int64), index, none), SparseColumns(np.zeros(3, np.int64), index, none)
-    network = FoldedNetwork(
-        1, np.zeros(1), row, column, np.zeros(1), -np.ones(1), np.zeros((2, 1)), -np.ones(1), np.ones(1),
-        np.array([0, 1]),
-    )  # fmt: skip
-    neuron_search(network, EngineConfig(leaf_iterations=1), device, None, lambda _: False, lambda _: None).run()
