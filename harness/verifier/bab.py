@@ -40,6 +40,8 @@ class Outcome(Enum):
     """A domain with every neuron split could not be closed."""
     LARGE = auto()
     """The tree is not small, which was all that was to be found out."""
+    OVERFLOW = auto()
+    """Values may be too large for float32."""
     SMOOTH = auto()
     """The network has activations that are not split."""
 

@@ -30,11 +30,11 @@ ROOM = 256
 FIRST_SLICES = 12
 """Slices of a search that shall only find out whether the tree is small."""
 FIRST_STEP, LAST_STEP = 6, 12
-"""Splits below a frame's root at which its domains are sifted: more where that gains too little, in the end never."""
+"""Splits below a frame's root at which its domains are sifted: more where that gains too little."""
 PATIENCE, WORTH = 32, 4
 """After so many tries it is asked whether one in so many was worth it."""
 SIFTING_STEPS = 100
-"""Steps that look for a proof that no point obeys a domain's splits."""
+"""Steps at most that look for a proof that no point obeys a domain's splits."""
 UNLIMITED = 2**62
 
 
@@ -98,7 +98,7 @@ class CompiledSearch:
         self.max_domains = UNLIMITED if max_domains is None else max_domains
         self.should_stop, self.confirm = should_stop, confirm
         self.rebound, self.rebounds, self.gains, self.small_only = rebound, 0, 0, small_only
-        self.step, self.sifted, self.empty = FIRST_STEP, 0, 0
+        self.step, self.sifting_steps = FIRST_STEP, SIFTING_STEPS
         n, margins, d = network.neurons, len(network.e), network.inputs
         self.block, self.pending = (
             empty_block(n, margins + 1, d, np.float32),
@@ -177,21 +177,19 @@ class CompiledSearch:
     def _sift(self, frame: _Frame) -> None:
         """Closes deferred domains whose splits no point obeys: their bound with an objective of zero exceeds zero.
 
-        Where too few are closed it ends early, and the next ones are sifted at deeper domains.
+        Where few are closed, the next ones get fewer steps, and are sifted at deeper domains.
         """
         kept = first = 0
-        while first < frame.open and self.step <= LAST_STEP and not self.should_stop(self.domains):
+        while first < frame.open and not self.should_stop(self.domains):
             count = min(LANES, frame.open - first)
             left = search.sift(
                 frame.fast, frame.exact, self.block, self.pending, frame.stack, self.scratch, self.counters, first,
-                count, kept, len(self.network.e), SIFTING_STEPS,
+                count, kept, len(self.network.e), self.sifting_steps,
             )  # fmt: skip
-            self.sifted, self.empty = self.sifted + count, self.empty + count - left
             first, kept = first + count, kept + left
-            if self.sifted >= PATIENCE:
-                if WORTH * self.empty < self.sifted:
-                    self.step *= 2
-                self.sifted = self.empty = 0
+            worth = WORTH * (count - left) >= count
+            self.step = max(self.step - 1, FIRST_STEP) if worth else min(self.step + 1, LAST_STEP)
+            self.sifting_steps = min(2 * self.sifting_steps, SIFTING_STEPS) if worth else self.sifting_steps // 2 + 2
         for mine in frame.stack:
             mine[kept : kept + frame.open - first] = mine[first : frame.open].copy()
         frame.open -= first - kept
@@ -212,7 +210,7 @@ class CompiledSearch:
         depth = int(frame.stack.depth[at])
         inner = _Frame(bounds, *_nets(frame, bounds), _stack(ROOM, len(phase)), depth)
         self.frames.append(inner)
-        self.counters[search.DEEPEST_HERE] = depth + self.step if self.step <= LAST_STEP else UNLIMITED
+        self.counters[search.DEEPEST_HERE] = depth + self.step
         self._bound_again(frame.stack, at, settled, inner)
         return True
 

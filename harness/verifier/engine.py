@@ -255,6 +255,8 @@ class _Run:
             return
         C, rhs = torch.cat([region.C for region in case.regions]), torch.cat([region.rhs for region in case.regions])
         values = torch.from_numpy(found.margins(C, rhs))
+        if not found.covers_float32():
+            values = torch.full_like(values, -torch.inf)
         best = [part.max(0) for part in torch.split(values, sizes)]
         instance.root_margins.append(np.array([float(b.values) for b in best]))
         kept = [k for k, b in enumerate(best) if not float(b.values) > 0]
@@ -302,7 +304,9 @@ class _Run:
         engine, found = self.engine, case.found
         if found is None or any(len(region.rhs) == 0 for region in case.regions):
             return SearchResult(Outcome.EXHAUSTED, 0, False)
-        if engine.splits_inputs:
+        if not found.covers_float32():
+            result = SearchResult(Outcome.OVERFLOW, 0, False)
+        elif engine.splits_inputs:
             result = self._split_inputs(instance, case, clock)
         elif not engine.splits_neurons:
             result = SearchResult(Outcome.SMOOTH, 0, False)
@@ -359,7 +363,7 @@ class _Run:
         if witness is not None:
             return replace(result, outcome=Outcome.FALSIFIED, counterexample=witness)
         refined = found.refined(C) or found
-        return replace(search(refined, False, refined.margins(C, rhs) <= 0), branched=True)
+        return replace(search(refined, False, ~(refined.margins(C, rhs) > 0)), branched=True)
 
     def _attack_hard(self, case: _Case) -> Counterexample | None:
         engine, config = self.engine, self.engine.config
@@ -411,5 +415,6 @@ _REASONS = {
     Outcome.DOMAINS: "the limit on domains was reached",
     Outcome.MEMORY: "too many open domains",
     Outcome.EXHAUSTED: "a domain with all neurons split could not be closed",
+    Outcome.OVERFLOW: "a float32 evaluation of the network may overflow within the box, so nothing can be proved",
     Outcome.SMOOTH: "root bounds do not decide it, and sigmoid and tanh are not split",
 }

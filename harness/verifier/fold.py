@@ -26,8 +26,8 @@ from harness.verifier.crown import RootBounds, unstable
 from harness.verifier.graph import Graph, size
 from harness.verifier.rows import Rows, sum_rows
 
-RHS_ROUNDING = 2.0**-50
-"""Share of a right-hand side that pays for subtracting it in float64."""
+RHS_ROUNDING = 2.0**-23
+"""Share of a right-hand side that pays for comparing with it in float32."""
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]

@@ -106,6 +106,8 @@ class Add:
     """The sum of two values of one shape, each with a sign."""
 
     signs: tuple[int, int] = (1, 1)
+    roundings: int = 0
+    """Terms of the layers that an evaluator may sum onto the other operand (a residual addition fused into them)."""
 
     def forward(self, *values: Tensor) -> Tensor:
         """Returns the signed sum."""

@@ -20,7 +20,16 @@ def simplify(graph: Graph) -> Graph:
     shared = _shared(graph)
     for node in graph.nodes:
         nodes.append(_rewritten(node, nodes, shared))
-    return _without_unused(nodes)
+    return _without_unused([_with_fused_terms(node, nodes) for node in nodes])
+
+
+def _with_fused_terms(node: Node, nodes: Sequence[Node]) -> Node:
+    """An addition may be fused into the layers before it, which then sum their terms onto the other operand."""
+    if not isinstance(node.op, Add):
+        return node
+    before = (nodes[i].op for i in node.inputs)
+    terms = max((op.weight[0].numel() + op.roundings for op in before if isinstance(op, Conv | Linear)), default=0)
+    return replace(node, op=replace(node.op, roundings=terms))
 
 
 def _shared(graph: Graph) -> frozenset[int]:

@@ -18,7 +18,7 @@ from harness.verifier.crown import RootBounds, margins, root_bounds, unstable, w
 from harness.verifier.fold import RHS_ROUNDING, FoldedNetwork, fold
 from harness.verifier.graph import Graph, Relu
 from harness.verifier.interval import Box
-from harness.verifier.rounding import FLOAT32_UNIT
+from harness.verifier.rounding import FLOAT32_UNIT, LARGEST_SLACK
 from harness.verifier.sparse import SparseNetwork
 
 Floats = NDArray[np.float64]
@@ -42,6 +42,9 @@ class Root(Protocol):
 
     def fold(self, C: Tensor, rhs: Tensor) -> FoldedNetwork:
         """Returns the box's network over its unstable neurons, with the margins `C y - rhs`."""
+
+    def covers_float32(self) -> bool:
+        """Returns whether no sum of an evaluation in float32 can overflow; where one may, nothing here is a proof."""
 
     def refined(self, C: Tensor) -> Root | None:
         """Returns tighter bounds at a higher price, with the open margins `C y` in view; None where there are none."""
@@ -81,6 +84,10 @@ class _TorchRoot:
     def fold(self, C: Tensor, rhs: Tensor) -> FoldedNetwork:
         device = self.found.box.lower.device
         return fold(self.graph, self.found, C.to(device), rhs.to(device))
+
+    def covers_float32(self) -> bool:
+        values = [*self.found.slack.values(), *(end for bounds in self.found.activations.values() for end in bounds)]
+        return all(bool((value.abs() < LARGEST_SLACK).all()) for value in values)
 
     def refined(self, C: Tensor) -> Root | None:  # noqa: ARG002  # the protocol's
         return None

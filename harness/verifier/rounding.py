@@ -22,6 +22,8 @@ TINY = 1.5e-38
 """More than one float32 operation loses where it underflows."""
 SMOOTH_ROUNDING = 2.0**-20
 """Granted to sigmoid and tanh, whose float32 forms no standard bounds: ONNX Runtime's were seen off by up to 3.2e-7."""
+LARGEST_SLACK = 1e31
+"""A slack is at least 9 float32 units of what the sums of one sign reach: below this no float32 sum can overflow."""
 INPUT_SLACK = 2.0**-44
 """Share of an input's magnitude that pays for float64 rounding where a backward pass meets the box."""
 
@@ -45,7 +47,8 @@ def rounding_slack(op: Op, operands: list[Bounds], unit: float) -> Tensor | None
         total = op.factor.abs() * _magnitude(operands[0]) + bias_magnitude(op)
         return _grown(1 + op.roundings + FUSED_ROUNDINGS, unit) * total + TINY
     if isinstance(op, Add):
-        return _grown(2 + FUSED_ROUNDINGS, unit) * (_magnitude(operands[0]) + _magnitude(operands[1])) + TINY
+        total = _magnitude(operands[0]) + _magnitude(operands[1])
+        return _grown(2 + op.roundings + FUSED_ROUNDINGS, unit) * total + TINY
     if isinstance(op, Relu) and op.slope is not None and op.linear is not None and op.intercept is not None:
         total = op.slope.abs() * _magnitude(operands[0]) + op.intercept.abs()
         return torch.where(op.linear, _grown(3, unit) * total + 3 * TINY, torch.zeros_like(total))

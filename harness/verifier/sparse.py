@@ -240,7 +240,7 @@ def _rows_of(op: Op, operands: list[Array]) -> _Rows:
         count = np.full(len(columns), 2, np.int64)
         zero = np.zeros(len(columns))
         values = np.tile(np.array(op.signs, np.float64), len(columns))
-        return _Rows(count, columns.ravel(), values, zero, zero, zero + 2 + FUSED_ROUNDINGS)
+        return _Rows(count, columns.ravel(), values, zero, zero, zero + 2 + op.roundings + FUSED_ROUNDINGS)
     raise TypeError(f"no sparse form of {type(op).__name__}")
 
 

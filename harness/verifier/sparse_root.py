@@ -11,7 +11,7 @@ from harness.verifier.graph import Graph
 from harness.verifier.interval import Box
 from harness.verifier.refine import refine
 from harness.verifier.root import Floats, UnstableNeurons
-from harness.verifier.rounding import FLOAT32_UNIT
+from harness.verifier.rounding import FLOAT32_UNIT, LARGEST_SLACK
 from harness.verifier.sparse import SparseNetwork
 from harness.verifier.sparse_bounds import SparseBounds, bound_box, tighten
 from harness.verifier.sparse_fold import fold_sparse
@@ -38,6 +38,12 @@ class SparseRoot:
     def fold(self, C: Tensor, rhs: Tensor) -> FoldedNetwork:
         """See `Root.fold`."""
         return fold_sparse(self.found, C.numpy(), rhs.numpy())
+
+    def covers_float32(self) -> bool:
+        """See `Root.covers_float32`."""
+        found, state = self.found, self.found.state
+        values = (state.slack, state.activation_slack, found.lb, found.ub)
+        return all(bool((np.abs(value) < LARGEST_SLACK).all()) for value in values)
 
     def refined(self, C: Tensor) -> SparseRoot:
         """See `Root.refined`: alpha-CROWN for every unstable row."""
