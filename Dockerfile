@@ -27,13 +27,13 @@ COPY models ./models
 COPY specs ./specs
 COPY harness ./harness
 RUN pip install --quiet --no-deps --no-build-isolation -e . && python -m compileall -q harness
-# The engine's kernel, compiled once; the entry point copies it to where Numba may write.
-RUN NUMBA_CACHE_DIR=/opt/numba python -c \
-      "import torch; from harness.verifier.kernels.choice import prepare; prepare(torch.device('cpu'))"
+# The engine's compiled code, made once; any user may add to it what a processor of another kind asks for.
+RUN NUMBA_CACHE_DIR=/opt/numba python -c "from harness.verifier.api import warm_up; warm_up()" \
+ && chmod -R a+rwX /opt/numba
 
 # Any user id may run the image (docker run --user): caches go to /tmp, results to a folder that everyone may write, and
 # libraries that ask for the user's name find one although the id has none.
-ENV HOME=/tmp USER=lgbench LOGNAME=lgbench MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba \
+ENV HOME=/tmp USER=lgbench LOGNAME=lgbench MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/opt/numba \
     OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0
 USER lgbench
 VOLUME /results

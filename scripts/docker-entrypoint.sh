@@ -2,9 +2,13 @@
 # docker run lg-bench [BENCHMARK] [OPTION ...]   the main job (cifar10_cnnb unless named)
 # docker run lg-bench lgbench COMMAND ...        any other command, e.g. lgbench doctor
 set -eu
-# Numba uses a cache only where it can write.
-: "${NUMBA_CACHE_DIR:=/tmp/numba}"
-[ -e "$NUMBA_CACHE_DIR" ] || cp -r /opt/numba "$NUMBA_CACHE_DIR" 2>/dev/null || true
+# Numba uses compiled code only where it can write: the image's own folder, unless the container is read-only.
+: "${NUMBA_CACHE_DIR:=/opt/numba}"
+[ "$NUMBA_CACHE_DIR" != /opt/numba ] || [ -w /opt/numba ] || NUMBA_CACHE_DIR=/tmp/numba
+if [ "$NUMBA_CACHE_DIR" != /opt/numba ]; then
+  { mkdir -p "$NUMBA_CACHE_DIR" && cp -rn /opt/numba/. "$NUMBA_CACHE_DIR"; } 2>/dev/null || true
+fi
+export NUMBA_CACHE_DIR
 case ${1-} in
   lgbench | python | python3 | sh | bash) exec "$@" ;;
   '' | -*) set -- cifar10_cnnb "$@" ;;
