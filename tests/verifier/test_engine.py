@@ -174,7 +174,7 @@ class _WithoutFold:
     """Bounds that cannot be folded."""
 
     def __init__(self, root: Root) -> None:
-        self.margins, self.unstable = root.margins, root.unstable
+        self.margins, self.unstable, self.covers_float32 = root.margins, root.unstable, root.covers_float32
 
     def fold(self, _C: torch.Tensor, _rhs: torch.Tensor) -> FoldedNetwork:
         raise RuntimeError("out of luck")
@@ -342,3 +342,12 @@ def test_a_property_of_other_sizes_is_refused_before_any_answer() -> None:
 
 def test_no_properties_are_no_answers() -> None:
     assert decide_all(IDENTITY, {}) == {}
+
+
+def test_where_float32_may_overflow_nothing_is_proved() -> None:
+    """In real arithmetic the output is positive; ONNX Runtime's sum overflows on the way and gives -0.1 at x = 1."""
+    first, second = np.full((4, 1), 1e20), np.array([[-1.72e18, -1.72e18, 2e18, 2e18]])
+    last = (np.array([[1e-38]]), np.array([-0.1]))
+    model = fully_connected([(first, np.zeros(4)), (second, np.zeros(1)), last])
+    answer = decide(model, property_of([0.5], [1.0], region([[1.0]], 0.0)))
+    assert answer.verdict is not Verdict.UNSAT
