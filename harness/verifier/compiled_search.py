@@ -7,7 +7,7 @@ hundredths of a second so that clocks are looked at and counterexamples tried.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -29,8 +29,8 @@ ROOM = 256
 """Domains that a new stack has room for."""
 FIRST_SLICES = 12
 """Slices of a search that shall only find out whether the tree is small."""
-FIRST_STEP, LAST_STEP = 6, 12
-"""Splits below a frame's root at which its domains are sifted: more where that gains too little."""
+LAST_STEP = 12
+"""Splits below a frame's root at which its domains are sifted at the latest."""
 PATIENCE, WORTH = 32, 4
 """After so many tries it is asked whether one in so many was worth it."""
 SIFTING_STEPS = 100
@@ -98,7 +98,8 @@ class CompiledSearch:
         self.max_domains = UNLIMITED if max_domains is None else max_domains
         self.should_stop, self.confirm = should_stop, confirm
         self.rebound, self.rebounds, self.gains, self.small_only = rebound, 0, 0, small_only
-        self.step, self.sifting_steps = FIRST_STEP, SIFTING_STEPS
+        self.first_step, self.sifting_steps, self.sifted, self.empty = config.sift_every, SIFTING_STEPS, 0, 0
+        self.step = self.first_step
         n, margins, d = network.neurons, len(network.e), network.inputs
         self.block, self.pending = (
             empty_block(n, margins + 1, d, np.float32),
@@ -122,17 +123,23 @@ class CompiledSearch:
         """Domains bounded so far, the roots included."""
         return int(self.counters[search.DOMAINS])
 
-    def run(self) -> SearchResult:
-        """Bounds the roots, then splits until everything is closed or a limit is reached."""
-        found = self._roots()
-        if found is not None:
-            return self._result(Outcome.FALSIFIED, found)
+    def run(self, slices: int | None = None) -> SearchResult:
+        """Bounds the roots, then splits until everything is closed or a limit is reached.
+
+        Args:
+            slices: after so many it ends as LARGE, and the next call goes on; None: it does not, unless `small_only`.
+        """
+        if not self.domains:
+            found = self._roots()
+            if found is not None:
+                return self._result(Outcome.FALSIFIED, found)
         rounds = max(1, int(SLICE_WORK / max(self._round_work(), 1)))
-        slices = 0
-        while True:
+        left = FIRST_SLICES if self.small_only else slices
+        while left is None or left > 0:
+            left = None if left is None else left - 1
             if self.should_stop(self.domains):
                 return self._result(Outcome.STOPPED)
-            ended, slices = self._slice(rounds), slices + 1
+            ended = self._slice(rounds)
             if ended == search.LIMIT:
                 return self._result(Outcome.DOMAINS)
             found = self._try_corner()
@@ -144,8 +151,12 @@ class CompiledSearch:
                 return self._result(self._closed())
             if ended == search.FULL:
                 self._grow()
-            if self.small_only and slices == FIRST_SLICES:
-                return self._result(Outcome.LARGE)
+        return self._result(Outcome.LARGE)
+
+    @property
+    def often_empty(self) -> bool:
+        """Whether many of the domains that were sifted had no point."""
+        return WORTH * self.empty > self.sifted > 0
 
     def _slice(self, rounds: int) -> int:
         frame = self.frames[-1]
@@ -187,8 +198,9 @@ class CompiledSearch:
                 count, kept, len(self.network.e), self.sifting_steps,
             )  # fmt: skip
             first, kept = first + count, kept + left
+            self.sifted, self.empty = self.sifted + count, self.empty + count - left
             worth = WORTH * (count - left) >= count
-            self.step = max(self.step - 1, FIRST_STEP) if worth else min(self.step + 1, LAST_STEP)
+            self.step = max(self.step - 1, self.first_step) if worth else min(self.step + 1, LAST_STEP)
             self.sifting_steps = min(2 * self.sifting_steps, SIFTING_STEPS) if worth else self.sifting_steps // 2 + 2
         for mine in frame.stack:
             mine[kept : kept + frame.open - first] = mine[first : frame.open].copy()
@@ -273,9 +285,10 @@ class CompiledSearch:
         frame.stack = Stack(*(np.concatenate([a, np.empty_like(a)]) for a in frame.stack))
 
     def _result(self, outcome: Outcome, found: Counterexample | None = None) -> SearchResult:
-        return SearchResult(outcome, self.domains, bool(self.counters[search.ROUNDS]), found, self._multiply_adds())
+        return SearchResult(outcome, self.domains, bool(self.counters[search.ROUNDS]), found, self.multiply_adds)
 
-    def _multiply_adds(self) -> int:
+    @property
+    def multiply_adds(self) -> int:
         """Returns the work of the rounds: bounds and gradients in float32, certification in float64."""
         rounds, certified = int(self.counters[search.ROUNDS]), int(self.counters[search.CERTIFIED])
         return rounds * self._round_work() + certified * LANES * len(self.network.by_column.value)
@@ -345,3 +358,56 @@ def _family() -> Family:
         np.zeros(LANES), np.full(LANES, -1, np.int32), np.zeros(LANES), np.zeros(LANES, np.int32),
         np.full((LANES, domains.SPLITS), -1, np.int32),
     )  # fmt: skip
+
+
+FIRST_TURN = 24
+"""Slices of the first turn of each of several searches."""
+
+
+class RotatingSearch:
+    """Several searches of one tree in turns, each turn longer than the last one.
+
+    How large a tree becomes hangs on its first splits: where many domains turn out to have no point, times spread over
+    orders of magnitude from one setting to the next, and the smallest of a few trees is what is wanted. Where domains
+    are seldom empty, there is one search only. Arguments as of `CompiledSearch`.
+    """
+
+    def __init__(
+        self,
+        network: FoldedNetwork,
+        config: EngineConfig,
+        max_domains: int | None,
+        should_stop: Callable[[int], bool],
+        confirm: Callable[[NDArray[np.float32]], Counterexample | None],
+    ) -> None:
+        self.limit, self.should_stop = UNLIMITED if max_domains is None else max_domains, should_stop
+        others = (replace(config, iterations=i, sift_every=step) for i, step in ((3, 4), (4, 5)))
+        self.searches = [CompiledSearch(network, c, max_domains, self._stop, confirm) for c in (config, *others)]
+        self.now = self.searches[0]
+
+    def _elsewhere(self) -> int:
+        return sum(s.domains for s in self.searches if s is not self.now)
+
+    def _stop(self, domains: int) -> bool:
+        return self.should_stop(domains + self._elsewhere())
+
+    def run(self) -> SearchResult:
+        """Searches until one of the trees is closed or a limit is reached."""
+        result = self._turn(self.searches[0], FIRST_TURN)
+        turn = None if not self.searches[0].often_empty else FIRST_TURN
+        while result.outcome is Outcome.LARGE:
+            if turn is None:
+                result = self._turn(self.searches[0], None)
+                continue
+            for search_ in (*self.searches[1:], self.searches[0]):
+                result = self._turn(search_, turn)
+                if result.outcome is not Outcome.LARGE:
+                    break
+            turn = 2 * turn
+        work = sum(s.multiply_adds for s in self.searches)
+        return replace(result, domains=sum(s.domains for s in self.searches), multiply_adds=work)
+
+    def _turn(self, search_: CompiledSearch, slices: int | None) -> SearchResult:
+        self.now = search_
+        search_.max_domains = min(UNLIMITED, self.limit - self._elsewhere())
+        return search_.run(slices)

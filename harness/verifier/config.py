@@ -38,6 +38,8 @@ class EngineConfig:
     """Steps on alpha at the root of branch and bound."""
     iterations: int = 2
     """Steps on alpha and beta in every other domain."""
+    sift_every: int = 6
+    """Splits after which a domain is looked at for having no point; it grows where few are found."""
     look_ahead: bool = True
     """Whether candidates for a split are tried before one is chosen."""
     leaf_iterations: int = 100

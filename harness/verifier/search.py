@@ -39,7 +39,9 @@ def neuron_search(
     """
     if device.type == "cpu" and has_numba():
         # imported late: the engine also runs where Numba is not installed
-        from harness.verifier.compiled_search import CompiledSearch
+        from harness.verifier.compiled_search import CompiledSearch, RotatingSearch
 
-        return CompiledSearch(network, config, max_domains, should_stop, confirm, small_only=small_only)
+        if small_only:
+            return CompiledSearch(network, config, max_domains, should_stop, confirm, small_only=True)
+        return RotatingSearch(network, config, max_domains, should_stop, confirm)
     return Search(network, TorchKernel(network, device), config, max_domains, should_stop, confirm)
