@@ -13,6 +13,17 @@ import pytest
 
 pytestmark = pytest.mark.docker
 
+COMPILED = """
+import importlib, pkgutil
+from harness.verifier import kernels
+from harness.verifier.api import warm_up
+
+warm_up()
+modules = [importlib.import_module(f"{kernels.__name__}.{m.name}") for m in pkgutil.iter_modules(kernels.__path__)]
+found = {value for module in modules for value in vars(module).values() if hasattr(value, "py_func")}
+print(*(sum(sum(getattr(value.stats, kind).values()) for value in found) for kind in ("cache_misses", "cache_hits")))
+"""
+"""Prints how many functions were compiled and how many loaded."""
 SETS = ("SK", "AT", "VS", "VF")
 ANYONE = "54321:54321"
 
@@ -65,6 +76,19 @@ def test_every_user_can_write_results_and_caches(image: str, user: str) -> None:
     )
     done = docker("run", "--rm", "--user", user, image, "sh", "-c", script)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--user", ANYONE), ("--user", "0:0"), ("--read-only", "--tmpfs", "/tmp"), ("--env", "NUMBA_CACHE_DIR=/tmp/mine")],
+    ids=["any user", "root", "read-only", "a folder of the user's"],
+)
+def test_the_image_holds_all_compiled_code(image: str, options: tuple[str, ...]) -> None:
+    done = docker("run", "--rm", "--network", "none", *options, image, "python", "-c", COMPILED)
+    assert done.returncode == 0, done.stderr
+    compiled, loaded = map(int, done.stdout.split())
+    assert compiled == 0
+    assert loaded > 20
 
 
 def test_doctor_names_build_and_device(image: str) -> None:
