@@ -148,8 +148,12 @@ class Engine:
             _Instance(key, [_Case(p, list(p.regions)) for p in self.problems(prop, key)], started)
             for key, prop in properties.items()
         ]
+        run = _Run(self, limits, emit, progress or (lambda *_: None))
+        large: list[_Instance] = []
         for first in range(0, len(instances), self.config.group):
-            _Run(self, limits, emit, progress or (lambda *_: None)).group(instances[first : first + self.config.group])
+            large += run.group(instances[first : first + self.config.group])
+        run.open = large
+        run.branch_large()
 
 
 class _Run:
@@ -160,7 +164,8 @@ class _Run:
         self._said = 0.0
         self.open: list[_Instance] = []
 
-    def group(self, instances: Sequence[_Instance]) -> None:
+    def group(self, instances: Sequence[_Instance]) -> list[_Instance]:
+        """Decides what is quickly decided; returns the others, whose trees are large."""
         self.open = list(instances)
         config = self.engine.config
         self.attack(config.first_attack, lambda case: [tuple(case.regions)])
@@ -169,6 +174,7 @@ class _Run:
         self.each(self.open, self._bound, self._after_bounds)
         self.attack(config.second_attack, lambda case: [(region,) for region in case.regions])
         self.branch()
+        return self.open
 
     def remaining(self, instance: _Instance) -> float:
         """Returns the seconds that an instance has left, by the clock that its limit is on."""
@@ -265,12 +271,16 @@ class _Run:
         case.found = found if kept else None
 
     def branch(self) -> None:
-        """Gives each open instance a thread of its own; those whose root bounds are best come first."""
+        """Searches small trees: each open instance in a thread of its own, those whose root bounds are best first."""
         for instance in [i for i in self.open if self.remaining(i) <= 0]:
             self.answer(instance, Verdict.TIMEOUT)
         self._prepare_search()
         order = sorted(self.open, key=lambda i: -min((float(m.min()) for m in i.root_margins), default=0.0))
-        self.each(order, self._search, self._after_search)
+        self.each(order, lambda instance: self._search(instance, False), self._after_search)
+
+    def branch_large(self) -> None:
+        """Searches the trees that are not small, when everything else is decided."""
+        self.each(list(self.open), lambda instance: self._search(instance, True), self._after_search)
 
     def _prepare_search(self) -> None:
         """Compiles or loads the search at no instance's expense; on the wall clock that would only load too much."""
@@ -281,28 +291,34 @@ class _Run:
         elif self.engine.splits_neurons:
             prepare_neuron_search(self.engine.device)
 
-    def _search(self, instance: _Instance) -> SearchResult:
-        """Runs branch and bound on an instance's open cases, one after the other."""
-        before, spent = time.monotonic(), instance.work_s
+    def _search(self, instance: _Instance, large: bool) -> SearchResult:
+        """Runs branch and bound on an instance's open cases, one after the other; large trees only if told to."""
+        before, spent, searched = time.monotonic(), instance.work_s, instance.seconds.get("bab", 0.0)
 
         def clock(domains: int) -> bool:
-            instance.seconds["bab"] = time.monotonic() - before
-            instance.work_s = spent + instance.seconds["bab"]
+            elapsed = time.monotonic() - before
+            instance.seconds["bab"], instance.work_s = searched + elapsed, spent + elapsed
             self.say(instance, Stage.BAB, instance.domains + domains)
             return self.remaining(instance) <= 0
 
-        branched, result = False, SearchResult(Outcome.PROVED, 0, False)
+        branched, result, left = large, SearchResult(Outcome.PROVED, 0, False), []
         for case in instance.cases:
-            result = self._search_case(instance, case, clock)
+            result = self._search_case(instance, case, clock, large)
             branched = branched or result.branched
-            if result.outcome is not Outcome.PROVED:
+            if result.outcome is Outcome.LARGE:
+                left.append(case)
+            elif result.outcome is not Outcome.PROVED:
                 break
+        else:
+            instance.cases = left
+            result = replace(result, outcome=Outcome.LARGE if left else Outcome.PROVED)
         instance.entered_bab = branched or result.outcome not in (Outcome.PROVED, Outcome.FALSIFIED)
         return SearchResult(result.outcome, instance.domains, branched, result.counterexample)
 
-    def _search_case(self, instance: _Instance, case: _Case, clock: Callable[[int], bool]) -> SearchResult:
-        engine, found = self.engine, case.found
-        if found is None or any(len(region.rhs) == 0 for region in case.regions):
+    def _search_case(self, instance: _Instance, case: _Case, clock: Callable[[int], bool], large: bool) -> SearchResult:
+        engine = self.engine
+        found = case.found or bound_root(engine.graph, engine.sparse, boxes_of([case.problem], engine.graph))
+        if any(len(region.rhs) == 0 for region in case.regions):
             return SearchResult(Outcome.EXHAUSTED, 0, False)
         if not found.covers_float32():
             result = SearchResult(Outcome.OVERFLOW, 0, False)
@@ -311,7 +327,7 @@ class _Run:
         elif not engine.splits_neurons:
             result = SearchResult(Outcome.SMOOTH, 0, False)
         else:
-            result = self._split_neurons(instance, case, found, clock)
+            result = self._split_neurons(instance, case, found, clock, large)
         clock(0)  # what follows are statistics, not work on the instance
         if result.branched or result.outcome not in (Outcome.PROVED, Outcome.FALSIFIED):
             neurons = found.unstable()  # of CROWN's bounds, whether or not they were refined later
@@ -337,7 +353,7 @@ class _Run:
         return result
 
     def _split_neurons(
-        self, instance: _Instance, case: _Case, found: Root, clock: Callable[[int], bool]
+        self, instance: _Instance, case: _Case, found: Root, clock: Callable[[int], bool], large: bool
     ) -> SearchResult:
         engine = self.engine
         C = torch.stack([region.C[row] for region, row in zip(case.regions, case.rows, strict=True)])
@@ -356,12 +372,11 @@ class _Run:
             instance.multiply_adds += result.multiply_adds
             return result
 
-        result = search(found, True, np.ones(len(C), np.bool_))
-        if result.outcome is not Outcome.LARGE:
-            return result
+        if not large:
+            return search(found, True, np.ones(len(C), np.bool_))
         witness = self._attack_hard(case)
         if witness is not None:
-            return replace(result, outcome=Outcome.FALSIFIED, counterexample=witness)
+            return SearchResult(Outcome.FALSIFIED, 0, True, witness)
         refined = found.refined(C) or found
         return replace(search(refined, False, ~(refined.margins(C, rhs) > 0)), branched=True)
 
@@ -383,6 +398,9 @@ class _Run:
             self.answer(instance, Verdict.SAT, Stage.BAB if result.branched else Stage.ATTACK, result.counterexample)
         elif result.outcome is Outcome.STOPPED:
             self.answer(instance, Verdict.TIMEOUT)
+        elif result.outcome is Outcome.LARGE:
+            for case in instance.cases:
+                case.found = None  # bounded again when its turn comes: many open inputs' bounds are much memory
         else:
             self.answer(instance, Verdict.UNKNOWN, None, None, _REASONS[result.outcome])
 
