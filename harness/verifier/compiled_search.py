@@ -147,8 +147,9 @@ class CompiledSearch:
                 return self._result(Outcome.FALSIFIED, found)
             if self._open() > self.config.max_open_domains:
                 return self._result(Outcome.MEMORY)
-            if ended == search.DONE and not self._next_frame():
-                return self._result(self._closed())
+            outcome = self._next_frame() if ended == search.DONE else None
+            if outcome is not None:
+                return self._result(outcome)
             if ended == search.FULL:
                 self._grow()
         return self._result(Outcome.LARGE)
@@ -168,8 +169,8 @@ class CompiledSearch:
     def _open(self) -> int:
         return int(self.counters[search.COUNT]) + sum(frame.open for frame in self.frames)
 
-    def _next_frame(self) -> bool:
-        """Goes on with the next deferred domain that may have a point; returns whether there is one."""
+    def _next_frame(self) -> Outcome | None:
+        """Goes on with the next deferred domain that may have a point; returns how the search ends if it ends here."""
         frame, counters = self.frames[-1], self.counters
         frame.open = int(counters[search.COUNT])
         counters[search.DEFERRED] = counters[search.COUNT] = 0
@@ -178,11 +179,15 @@ class CompiledSearch:
         while True:
             frame = self.frames[-1]
             while frame.open:
+                if self.domains >= self.max_domains:
+                    return Outcome.DOMAINS
+                if self.should_stop(self.domains):
+                    return Outcome.STOPPED
                 frame.open -= 1
-                if self._enter(frame, frame.open) or self.should_stop(self.domains):
-                    return True
+                if self._enter(frame, frame.open):
+                    return None
             if len(self.frames) == 1:
-                return False
+                return self._closed()
             self.frames.pop()
 
     def _sift(self, frame: _Frame) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -9,6 +11,7 @@ from torch import Tensor
 from harness.verifier.fold import RHS_ROUNDING, FoldedNetwork
 from harness.verifier.graph import Graph
 from harness.verifier.interval import Box
+from harness.verifier.kernels.passes import DEAD, Matrix
 from harness.verifier.refine import refine
 from harness.verifier.root import Floats, UnstableNeurons
 from harness.verifier.rounding import FLOAT32_UNIT, LARGEST_SLACK
@@ -68,5 +71,9 @@ class SparseRoot:
         found, linear = self.found, self.found.network.linear[first:last]
         straddling = (found.lb[first:last] < 0) & (found.ub[first:last] > 0)
         chosen = first + np.flatnonzero(straddling & linear)
-        if first and len(chosen):
-            tighten(found, chosen)
+        if not first or not len(chosen):
+            return
+        if (found.state.kind[chosen] == DEAD).any():  # grafted to zero: only the whole matrix still has their entries
+            net = found.network
+            found = replace(found, matrix=Matrix(net.start[:-1], net.start[1:], net.column, net.value))
+        tighten(found, chosen)
