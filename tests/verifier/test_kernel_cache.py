@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 
 import pytest
 
@@ -71,12 +71,12 @@ def test_the_users_folder_comes_first(sources: Path, tmp_path: Path) -> None:
 
 def test_a_child_process_does_not_nest_folders(sources: Path, tmp_path: Path) -> None:
     environ = {VARIABLE: str(tmp_path / "mine")}
-    use_keyed_cache(sources, environ)
+    use_keyed_cache(sources, environ, {})
     first = environ[VARIABLE]
-    use_keyed_cache(sources, environ)
+    use_keyed_cache(sources, environ, {})
     assert environ[VARIABLE] == first
     change(sources / "called.py", "VALUE = 2\n")
-    use_keyed_cache(sources, environ)
+    use_keyed_cache(sources, environ, {})
     assert environ[VARIABLE] != first
     assert Path(environ[VARIABLE]).parent == tmp_path / "mine"
 
@@ -118,17 +118,13 @@ def test_a_temporary_folder_that_others_may_write_is_not_used(
 
 def test_unreadable_sources_leave_numba_alone(tmp_path: Path) -> None:
     environ: dict[str, str] = {}
-    use_keyed_cache(tmp_path / "missing", environ)
+    use_keyed_cache(tmp_path / "missing", environ, {})
     assert environ == {}
 
 
-def test_numba_is_told_even_when_it_is_already_imported(
-    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = SimpleNamespace(CACHE_DIR="")
-    monkeypatch.setitem(sys.modules, "numba.core.config", config)
-    environ = {VARIABLE: str(tmp_path)}
-    use_keyed_cache(sources, environ)
+def test_numba_is_told_even_when_it_is_already_imported(sources: Path, tmp_path: Path) -> None:
+    config, environ = ModuleType("numba.core.config"), {VARIABLE: str(tmp_path)}
+    use_keyed_cache(sources, environ, {config.__name__: config})
     assert config.CACHE_DIR == environ[VARIABLE] == str(tmp_path / f"lg-bench-{source_key(sources)}")
 
 

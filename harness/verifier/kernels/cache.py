@@ -15,9 +15,10 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 VARIABLE = "NUMBA_CACHE_DIR"
 """Numba's own setting, and that of child processes."""
@@ -58,7 +59,11 @@ def keyed_directory(folder: Path, environ: MutableMapping[str, str]) -> Path:
     return Path(tempfile.mkdtemp(prefix="lg-bench-"))
 
 
-def use_keyed_cache(folder: Path, environ: MutableMapping[str, str] = os.environ) -> None:
+def use_keyed_cache(
+    folder: Path,
+    environ: MutableMapping[str, str] = os.environ,
+    modules: Mapping[str, ModuleType] = sys.modules,
+) -> None:
     """Lets Numba keep what is decorated from now on in the directory for the folder's sources; never fails.
 
     Where that is impossible Numba keeps its own rules. Set in the environment too: Numba may not be imported yet, which
@@ -69,9 +74,9 @@ def use_keyed_cache(folder: Path, environ: MutableMapping[str, str] = os.environ
     except OSError:
         return
     environ[VARIABLE] = directory
-    config = sys.modules.get("numba.core.config")
+    config = modules.get("numba.core.config")
     if config is not None:
-        config.CACHE_DIR = directory  # type: ignore[attr-defined]
+        vars(config)["CACHE_DIR"] = directory
 
 
 def _bases(folder: Path, environ: MutableMapping[str, str]) -> Iterator[Path]:
