@@ -43,10 +43,15 @@ def load() -> Any:
 
 
 def _imported() -> Any:
-    # Recorded and dropped rather than ignored: it sets filters of its own while it is imported.
-    with warnings.catch_warnings(record=True):
-        warnings.simplefilter("always")
-        return importlib.import_module("auto_LiRPA")
+    limit = sys.getrecursionlimit()
+    try:
+        # Recorded and dropped rather than ignored: it sets filters of its own while it is imported.
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("always")
+            return importlib.import_module("auto_LiRPA")
+    finally:
+        # It raises the limit to a million, past what the stack holds: deep input would end the process.
+        sys.setrecursionlimit(limit)
 
 
 def _patch() -> None:

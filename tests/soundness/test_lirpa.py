@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 from families import FAMILIES, SMOOTH_FAMILIES, member
-from lirpa import Pair, Reference
+from lirpa import Pair, Reference, load
 from nets import box_around, decide_all, graph_of, property_of, region, run_onnx, samples
 from onnx_torch import OnnxModule
 from torch import Tensor
@@ -24,6 +26,11 @@ CASES = [(family, seed) for family in FAMILIES for seed in range(2)]
 SMOOTH_CASES = [(family, seed) for family in SMOOTH_FAMILIES for seed in range(1)]
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+
+
+def test_the_reference_leaves_the_limit_on_recursion_alone() -> None:
+    load()
+    assert sys.getrecursionlimit() < 100_000  # what 8 MB of stack hold
 
 
 def allowed(values: Tensor, share: float = EXACT) -> Tensor:

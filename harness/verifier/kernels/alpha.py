@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from harness.verifier.kernels.contract import LANES
+from harness.verifier.kernels.jit import compiled, fused
 from harness.verifier.kernels.lanes import accumulate, scatter
 from harness.verifier.kernels.passes import DEAD, UNSTABLE, Array, Matrix, State, Work
 
@@ -42,7 +42,7 @@ class Below(NamedTuple):
     """`(n,)` int8: 0 relaxed, 1 split active (z >= 0), -1 split inactive (z <= 0), PASSED: active for good."""
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def reach(rows: Array, start: Array, column: Array, inputs: int, gone: Array, reached: Array) -> None:
     """Marks every column that the folded rows read, directly or through rows below them; none of the rows `gone`."""
     top = -1
@@ -60,7 +60,7 @@ def reach(rows: Array, start: Array, column: Array, inputs: int, gone: Array, re
                 reached[column[i]] = 1
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def restrict(
     rows: Array, start: Array, column: Array, value: Array, place: Array, new_start: Array, new_column: Array,
     new_value: Array,
@@ -79,7 +79,7 @@ def restrict(
     return end
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def spread_rows(rows: Array, start: Array, column: Array, value: Array, place: Array, A: Array) -> None:
     """Adds the entries of folded row `rows[k]` to lane k of `A`, `(columns, LANES)`, at their places."""
     for k in range(len(rows)):
@@ -89,7 +89,7 @@ def spread_rows(rows: Array, start: Array, column: Array, value: Array, place: A
                 A[c, k] += value[i]
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def descend(below: Below, top: Array, p: Array, A: Array, lam: Array, point: Array, low: Array) -> None:
     """Adds each lane's minimum of `top [t; h]` over the relaxed folded network to `low`.
 
@@ -138,7 +138,7 @@ def descend(below: Below, top: Array, p: Array, A: Array, lam: Array, point: Arr
             sums[k] = -1 if a > 0 else 1
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def climb(below: Below, step: Array, A: Array, point: Array, gone: Array, p: Array) -> None:
     """Moves `p` one step up each lane's bound, by one forward pass from the corner that `descend` found.
 
@@ -182,7 +182,7 @@ def climb(below: Below, step: Array, A: Array, point: Array, gone: Array, p: Arr
                 p[j, k] = max(p[j, k] + (move if s * z[k] < 0 else -move), z[k] * 0)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def search(
     below: Below, top: Array, constant: Array, count: int, iterations: int, step: float, decay: float, tolerance: float,
     p: Array, best: Array
@@ -226,7 +226,7 @@ def search(
     return iterations
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _keep_better(trial: Array, low: Array, p: Array, best: Array) -> None:
     """Takes over the lanes that are better than the best so far."""
     better = low > best
@@ -238,7 +238,7 @@ def _keep_better(trial: Array, low: Array, p: Array, best: Array) -> None:
             p[j, k] = trial[j, k] if better[k] else p[j, k]
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy", inline="never")
+@fused
 def _spread(matrix: Matrix, j: int, lam: Array, work: Work) -> None:
     """Adds lam times row j to the sums of the columns that it reads."""
     for i in range(matrix.start[j], matrix.stop[j]):
@@ -246,7 +246,7 @@ def _spread(matrix: Matrix, j: int, lam: Array, work: Work) -> None:
     scatter(matrix.value, matrix.column, matrix.start[j], matrix.stop[j], work.sums, lam)
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def _through(matrix: Matrix, state: State, j: int, s: int, own: Array, low: Array, lam: Array, work: Work) -> None:
     """Passes the sums at the activation of row j back to what the row reads; `own`: its slopes or multipliers."""
     sums = work.sums[state.radius.size - len(state.kind) + j]
@@ -270,7 +270,7 @@ def _through(matrix: Matrix, state: State, j: int, s: int, own: Array, low: Arra
     _spread(matrix, j, lam, work)
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def bounded_rows(
     rows: Array, sign: float, matrix: Matrix, state: State, inputs: int, phase: Array, place: Array, p: Array,
     work: Work, result: Array,
@@ -322,7 +322,7 @@ def bounded_rows(
         result[k] = low[k]
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def losses(C: Array, output: Array, matrix: Matrix, state: State, inputs: int, work: Work, lost: Array) -> None:
     """Raises `lost`, `(rows,)`, to what each row's upper line costs the CROWN bound of any of up to LANES margins.
 

@@ -17,17 +17,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 from numpy.typing import NDArray
 
 from harness.verifier.kernels.boxes_lanes import WIDEST, accumulate_8, accumulate_16, accumulate_32
 from harness.verifier.kernels.boxes_network import DEAD, LINE, UNSTABLE, BoxNetwork, BoxWork
+from harness.verifier.kernels.jit import compiled, fused
 
 Array = NDArray[Any]
 INPUT_ROUNDING = 2.0**-44
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def set_inputs(net: BoxNetwork, work: BoxWork, lower: Array, upper: Array) -> None:
     """Puts a box's bounds into the input columns."""
     for i in range(net.inputs):
@@ -37,7 +37,7 @@ def set_inputs(net: BoxNetwork, work: BoxWork, lower: Array, upper: Array) -> No
         work.largest[i] = max(abs(lower[i]), abs(upper[i]), 1e-300)
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def interval_rows(net: BoxNetwork, work: BoxWork, segment: int) -> None:
     """Intersects the bounds of a segment's rows with interval bounds, and fills the rows' errors.
 
@@ -78,7 +78,7 @@ def interval_rows(net: BoxNetwork, work: BoxWork, segment: int) -> None:
             work.high[i] = middle + reach
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def settle(net: BoxNetwork, work: BoxWork, segment: int) -> None:
     """Turns the bounds of a segment's rows into phases, relaxations and bounds of their columns, and compacts it."""
     first, last = net.first[segment], net.first[segment + 1]
@@ -117,7 +117,7 @@ def settle(net: BoxNetwork, work: BoxWork, segment: int) -> None:
     compact(net, work, segment)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def compact(net: BoxNetwork, work: BoxWork, segment: int) -> None:
     """Keeps of a segment's entries those of live rows at live columns."""
     first, at, kept = net.first[segment], net.entry_start[net.touched_start[segment]], 0
@@ -138,7 +138,7 @@ def compact(net: BoxNetwork, work: BoxWork, segment: int) -> None:
     work.kept_count[segment] = kept
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def clear(net: BoxNetwork, work: BoxWork, segment: int, lanes: int) -> None:
     """Zeroes the coefficients at the inputs and at the live columns below a segment."""
     for k in range(net.inputs * lanes):
@@ -153,7 +153,7 @@ def clear(net: BoxNetwork, work: BoxWork, segment: int, lanes: int) -> None:
         work.constant[k] = 0
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def relax(net: BoxNetwork, work: BoxWork, segment: int, lanes: int) -> None:
     """Takes the coefficients at a segment's activations to its rows, and their constants into the bounds."""
     first, A, lam, constant = net.first[segment], work.A, work.lam, work.constant
@@ -179,7 +179,7 @@ def relax(net: BoxNetwork, work: BoxWork, segment: int, lanes: int) -> None:
                 constant[k] += through * bias - abs(through) * error + a * intercept - abs(a) * grafted
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def backward(net: BoxNetwork, work: BoxWork, segment: int, lanes: int) -> None:
     """Takes coefficients at the columns below a segment down to the inputs; `lanes` is 8, 16 or 32."""
     A, lam, values, rows = work.A, work.lam, work.kept_value, work.kept_row
@@ -197,13 +197,13 @@ def backward(net: BoxNetwork, work: BoxWork, segment: int, lanes: int) -> None:
                 accumulate_32(values, rows, work.kept_entry[entry + t], work.kept_entry[entry + t + 1], lam, A, column)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def width_for(count: int) -> int:
     """Returns the narrowest pass that takes so many rows, or the widest."""
     return 8 if count <= 8 else (16 if count <= 16 else WIDEST)
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def lowest(net: BoxNetwork, work: BoxWork, lower: Array, upper: Array, lanes: int, k: int) -> float:
     """Returns lane k's proved lower bound over the box."""
     total, slack = work.constant[k], 0.0
@@ -214,7 +214,7 @@ def lowest(net: BoxNetwork, work: BoxWork, lower: Array, upper: Array, lanes: in
     return float(total - INPUT_ROUNDING * slack)
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def tighten(net: BoxNetwork, work: BoxWork, lower: Array, upper: Array, segment: int, sign: float) -> None:
     """Improves one side (1: lower, -1: upper) of the bounds of a segment's unstable rows by CROWN.
 
@@ -251,7 +251,7 @@ def tighten(net: BoxNetwork, work: BoxWork, lower: Array, upper: Array, segment:
                 work.high[i] = bound
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def bound_hidden(net: BoxNetwork, work: BoxWork, lower: Array, upper: Array) -> bool:
     """Bounds every row over the box, as far as its splits leave it; returns False if they leave nothing.
 
@@ -269,7 +269,7 @@ def bound_hidden(net: BoxNetwork, work: BoxWork, lower: Array, upper: Array) -> 
     return True
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def bound_margins(
     net: BoxNetwork, work: BoxWork, lower: Array, upper: Array, margin: Array, count: int, bounds: Array
 ) -> int:

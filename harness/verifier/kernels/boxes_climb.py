@@ -9,12 +9,12 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.verifier.kernels.boxes_lanes import WIDEST, accumulate_32
 from harness.verifier.kernels.boxes_network import BoxNetwork, smallest_network
+from harness.verifier.kernels.jit import compiled, fused
 
 Array = NDArray[Any]
 CLIMBERS = 4 * WIDEST
@@ -58,7 +58,7 @@ def climb_room(net: BoxNetwork, seed: int) -> Climb:
     )
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def uniform(random: Array) -> float:
     """Returns the next number of [0, 1) (xorshift64*, Vigna 2016)."""
     x = random[0]
@@ -69,7 +69,7 @@ def uniform(random: Array) -> float:
     return float((x * np.uint64(2685821657736338717)) >> np.uint64(11)) * 2.0**-53
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def heights(net: BoxNetwork, climb: Climb) -> None:
     """Fills `climb.found` with how far the trial points are from the nearest violation region."""
     table, inputs = climb.table, net.inputs
@@ -101,7 +101,7 @@ def heights(net: BoxNetwork, climb: Climb) -> None:
         climb.found[k] = nearest
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def keep_better(climb: Climb, first: int) -> None:
     """Moves the climbers from `first` on to their trial points where those are lower."""
     for k in range(WIDEST):
@@ -111,7 +111,7 @@ def keep_better(climb: Climb, first: int) -> None:
                 climb.points[first + k, i] = climb.trial[k, i]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def start_climb(
     net: BoxNetwork, climb: Climb, whole_lower: Array, whole_upper: Array, lower: Array, upper: Array, count: int
 ) -> None:
@@ -141,7 +141,7 @@ def start_climb(
             keep_better(climb, first)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def run_climb(net: BoxNetwork, climb: Climb, lower: Array, upper: Array) -> None:
     """Moves the climbers inside a box, by steps that shrink; each keeps what brings it closer to a region."""
     step = FIRST_STEP
@@ -157,7 +157,7 @@ def run_climb(net: BoxNetwork, climb: Climb, lower: Array, upper: Array) -> None
         step *= SHRINK
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def take_best(climb: Climb, candidates: Array, begin: int) -> int:
     """Writes the lowest points that lie in a region to `candidates` from `begin` on; returns one behind the last."""
     for _ in range(KEPT):

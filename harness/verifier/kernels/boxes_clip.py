@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.verifier.kernels.boxes_lanes import WIDEST
 from harness.verifier.kernels.boxes_network import BoxWork
+from harness.verifier.kernels.jit import compiled
 
 Array = NDArray[Any]
 SPLITS = 24
@@ -58,7 +58,7 @@ def functions_room(inputs: int) -> Functions:
     )
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def keep_margins(work: BoxWork, fun: Functions, lanes: int, count: int) -> None:
     """Copies the margins' linear functions out of a backward pass."""
     for k in range(count):
@@ -69,7 +69,7 @@ def keep_margins(work: BoxWork, fun: Functions, lanes: int, count: int) -> None:
             fun.size[k] += abs(fun.linear[k, i]) * work.largest[i]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def keep_planes(work: BoxWork, fun: Functions, split: Array, count: int) -> None:
     """Copies what each split says of the input: the bound of its row against it is at most 0."""
     for k in range(count):
@@ -81,7 +81,7 @@ def keep_planes(work: BoxWork, fun: Functions, split: Array, count: int) -> None
             fun.size[to] += abs(fun.linear[to, i]) * work.largest[i]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def clip(fun: Functions, largest: Array, k: int, lower: Array, upper: Array) -> bool:
     """Shrinks a box to what function k leaves of it; returns False if that is nothing."""
     total = fun.constant[k] - CLIP_ROUNDING * fun.size[k]
@@ -104,7 +104,7 @@ def clip(fun: Functions, largest: Array, k: int, lower: Array, upper: Array) -> 
     return True
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def fill_tableau(fun: Functions, count: int, lower: Array, upper: Array) -> None:
     """Writes the program for the best weights: largest lowest value on the box of a sum of the used functions.
 
@@ -145,14 +145,14 @@ def fill_tableau(fun: Functions, count: int, lower: Array, upper: Array) -> None
         subtract_row(tableau, i, last, tableau[last, fun.basis[i]], rhs)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def subtract_row(tableau: Array, row: int, target: int, factor: float, rhs: int) -> None:
     """Subtracts a multiple of a row of the tableau from another."""
     for j in range(rhs + 1):
         tableau[target, j] -= factor * tableau[row, j]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def pivot(fun: Functions, count: int, inputs: int) -> bool:
     """Makes one step of the simplex method; returns False at the optimum."""
     tableau, last, rhs = fun.tableau, inputs + 1, count + 2 * inputs
@@ -178,7 +178,7 @@ def pivot(fun: Functions, count: int, inputs: int) -> bool:
     return True
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def mix(fun: Functions, count: int, lower: Array, upper: Array) -> None:
     """Writes to MIXED the sum of the used functions, no weight below 0, whose lowest value on the box is largest."""
     inputs = len(lower)
@@ -201,7 +201,7 @@ def mix(fun: Functions, count: int, lower: Array, upper: Array) -> None:
                 fun.linear[MIXED, i] += weight * fun.linear[k, i]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def clip_all(
     fun: Functions, largest: Array, first: int, last: int, top: int, splits: int, lower: Array, upper: Array
 ) -> bool:

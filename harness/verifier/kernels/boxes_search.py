@@ -14,7 +14,6 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +21,7 @@ from harness.verifier.kernels.boxes import bound_hidden, bound_margins
 from harness.verifier.kernels.boxes_clip import SPLITS, Functions, clip_all, functions_room, keep_margins, keep_planes
 from harness.verifier.kernels.boxes_lanes import WIDEST
 from harness.verifier.kernels.boxes_network import UNSTABLE, BoxNetwork, BoxWork, box_work, smallest_network
+from harness.verifier.kernels.jit import compiled, fused
 
 Array = NDArray[Any]
 SPLIT_UP_TO = 10
@@ -129,7 +129,7 @@ def scratch(net: BoxNetwork) -> Scratch:
     )  # fmt: skip
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def scores(net: BoxNetwork, work: BoxWork, own: Scratch, lanes: int, k: int, lower: Array, upper: Array) -> None:
     """Fills what a cut of each input promises for margin k, and chooses the neuron whose relaxation costs it most.
 
@@ -157,7 +157,7 @@ def scores(net: BoxNetwork, work: BoxWork, own: Scratch, lanes: int, k: int, low
                 score[i] += share * abs(work.reach[0, j, i]) * (upper[i] - lower[i])
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def violates(net: BoxNetwork, point: Array, value: Array, opened: Array) -> bool:
     """Returns whether the float64 evaluation of the network at a point lies in an open region."""
     for i in range(net.inputs):
@@ -181,7 +181,7 @@ def violates(net: BoxNetwork, point: Array, value: Array, opened: Array) -> bool
     return False
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def judge(net: BoxNetwork, work: BoxWork, own: Scratch, fun: Functions, count: int, worst: float) -> float:
     """Bounds the margins collected in `own`, clips their regions' boxes, and keeps the scores of the hardest region.
 
@@ -209,7 +209,7 @@ def judge(net: BoxNetwork, work: BoxWork, own: Scratch, fun: Functions, count: i
     return worst
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def examine(net: BoxNetwork, work: BoxWork, own: Scratch, fun: Functions) -> bool:
     """Bounds the box in `own`; returns whether a region stays open, the box then being what they leave of it."""
     own.choice[1], own.choice[2] = -1, 0
@@ -239,7 +239,7 @@ def examine(net: BoxNetwork, work: BoxWork, own: Scratch, fun: Functions) -> boo
     return hull(own)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def hull(own: Scratch) -> bool:
     """Shrinks the box to the smallest that holds what every open region leaves of it; returns whether one is open."""
     left = False
@@ -254,7 +254,7 @@ def hull(own: Scratch) -> bool:
     return left
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def where_to_cut(own: Scratch) -> int:
     """Returns the input of the highest score among those that can be cut, -1 if none can."""
     best, widest, chosen = -1.0, 0.0, -1
@@ -269,14 +269,14 @@ def where_to_cut(own: Scratch) -> int:
     return chosen
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def copy_row(source: Array, at: int, target: Array, to: int) -> None:
     """Copies one row of a matrix to a row of another."""
     for i in range(source.shape[1]):
         target[to, i] = source[at, i]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def pop(stack: BoxStack, top: int, work: BoxWork, own: Scratch) -> None:
     """Takes the box at `top`."""
     for i in range(len(own.lower)):
@@ -293,7 +293,7 @@ def pop(stack: BoxStack, top: int, work: BoxWork, own: Scratch) -> None:
         work.held[own.split[k] // 2] = 1 + own.split[k] % 2
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def put(stack: BoxStack, top: int, work: BoxWork, own: Scratch) -> None:
     """Puts the box in hand at `top`."""
     for i in range(len(own.lower)):
@@ -307,7 +307,7 @@ def put(stack: BoxStack, top: int, work: BoxWork, own: Scratch) -> None:
         stack.split[top, k] = own.split[k]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def put_aside(stack: BoxStack, counts: Array, work: BoxWork, own: Scratch) -> None:
     """Puts the box in hand, which can be neither closed nor cut, at the bottom of the stack."""
     top, bottom = counts[OPEN], counts[STUCK]
@@ -325,14 +325,14 @@ def put_aside(stack: BoxStack, counts: Array, work: BoxWork, own: Scratch) -> No
     counts[STUCK] += 1
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def neuron_to_split(own: Scratch) -> int:
     """Returns the neuron to split, -1 if an input shall be cut."""
     few = own.choice[2] <= SPLIT_UP_TO and own.choice[0] < SPLITS
     return int(own.choice[1]) if few else -1
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def split(stack: BoxStack, top: int, own: Scratch, neuron: int) -> None:
     """Makes of two copies of a box, at `top` and above, its part where a neuron is inactive and where it is active."""
     place = own.choice[0]
@@ -343,7 +343,7 @@ def split(stack: BoxStack, top: int, own: Scratch, neuron: int) -> None:
         stack.splits[top + side] = place + 1
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def try_point(net: BoxNetwork, own: Scratch, state: SearchState) -> None:
     """Makes the box's lowest corner, or at every other try its centre, a candidate if it violates."""
     counts = state.counts
@@ -356,7 +356,7 @@ def try_point(net: BoxNetwork, own: Scratch, state: SearchState) -> None:
         counts[CANDIDATES] += 1
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def search_boxes(
     net: BoxNetwork,
     work: BoxWork,

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.verifier.kernels.contract import LANES
+from harness.verifier.kernels.jit import compiled, fused
 from harness.verifier.kernels.lanes import accumulate
 
 Array = NDArray[Any]
@@ -79,14 +79,14 @@ class Pseudo(NamedTuple):
     splits: Array
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def fill(row: Array, value: float) -> None:
     """Sets every element; loops compile in a tenth of the time that assignments to slices take."""
     for k in range(len(row)):
         row[k] = value
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def copy(source: Array, target: Array) -> None:
     """Copies a block, `(rows, LANES)`."""
     for j in range(source.shape[0]):
@@ -94,7 +94,7 @@ def copy(source: Array, target: Array) -> None:
             target[j, k] = source[j, k]
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def backward(net: Net, block: Block) -> None:
     """Fills lb with lower bounds of the lanes' margins, and A, lam and the lowest corner."""
     n = net.E.shape[0]
@@ -130,7 +130,7 @@ def backward(net: Net, block: Block) -> None:
             row[k] = -1 if a > 0 else 1
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def ascend(net: Net, block: Block, target: Array, stepped: Array) -> None:
     """Fills `stepped` with multipliers one step up the bound's gradient.
 
@@ -174,7 +174,7 @@ def ascend(net: Net, block: Block, target: Array, stepped: Array) -> None:
             out[k] = min(moved, one) * (1 - s * s) + moved * (s * s)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def improve(net: Net, block: Block, iterations: int, watched: Array, best: Array, kept: Array, stepped: Array) -> None:
     """Takes some steps on the multipliers; `best` and `block.p` become the best bounds and their multipliers.
 
@@ -219,7 +219,7 @@ def improve(net: Net, block: Block, iterations: int, watched: Array, best: Array
     copy(kept, block.p)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def choose(net: Net, block: Block, pseudo: Pseudo, branch: Array, score: Array) -> None:
     """Fills `branch` with the free neurons that promise most for each lane, best first, `score` with the first's score.
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.verifier.kernels.contract import LANES
 from harness.verifier.kernels.domains import fill
+from harness.verifier.kernels.jit import compiled, fused
 from harness.verifier.kernels.lanes import scatter
 
 Array = NDArray[Any]
@@ -67,7 +67,7 @@ class Work(NamedTuple):
     """`(columns,)` uint8."""
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def interval_rows(
     first: int,
     last: int,
@@ -103,7 +103,7 @@ def interval_rows(
         ub[j] = middle + spread + slack
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def settle_rows(
     first: int,
     last: int,
@@ -148,7 +148,7 @@ def settle_rows(
         state.magnitude[inputs + j] = max(abs(low), abs(high))
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def keep_alive(
     first: int, last: int, inputs: int, start: Array, column: Array, value: Array, kind: Array, matrix: Matrix, end: int
 ) -> int:
@@ -166,7 +166,7 @@ def keep_alive(
     return end
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy", inline="never")
+@fused
 def _spread(matrix: Matrix, j: int, lam: Array, work: Work) -> None:
     """Adds lam times row j to the sums of the columns that it reads."""
     for i in range(matrix.start[j], matrix.stop[j]):
@@ -174,7 +174,7 @@ def _spread(matrix: Matrix, j: int, lam: Array, work: Work) -> None:
     scatter(matrix.value, matrix.column, matrix.start[j], matrix.stop[j], work.sums, lam)
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def _descend(matrix: Matrix, state: State, inputs: int, top: int, low: Array, work: Work) -> None:
     """Passes the sums from column `top` down to the input, and adds each lane's minimum over the box to `low`."""
     lam = np.empty(LANES)
@@ -211,7 +211,7 @@ def _descend(matrix: Matrix, state: State, inputs: int, top: int, low: Array, wo
                 work.sums[column, k] = 0.0
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def lower_bounds(
     rows: Array, sign: float, matrix: Matrix, state: State, inputs: int, work: Work, result: Array
 ) -> None:
@@ -234,7 +234,7 @@ def lower_bounds(
             result[begin + k] = low[k]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def lower_bounds_of_outputs(
     C: Array, output: Array, matrix: Matrix, state: State, inputs: int, work: Work, result: Array
 ) -> None:
@@ -262,7 +262,7 @@ class Entries(NamedTuple):
     value: Array
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@fused
 def _stop(
     matrix: Matrix, state: State, inputs: int, top: int, constant: Array, slack: Array, work: Work, stopped: Array
 ) -> int:
@@ -302,7 +302,7 @@ def _stop(
     return count
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _emit(
     lane: int,
     count: int,
@@ -329,7 +329,7 @@ def _emit(
     return end
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def fold_block(
     rows: Array,
     C: Array,
@@ -380,7 +380,7 @@ def fold_block(
     return end
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def transpose(
     start: Array, column: Array, value: Array, width: int, new_start: Array, row: Array, new_value: Array
 ) -> None:
@@ -398,7 +398,7 @@ def transpose(
             place[column[i]] = at + 1
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def reorder(begin: Array, source: Array, entries: Entries, start: Array, column: Array, value: Array) -> None:
     """Copies the entries of row `source[j]` to row j."""
     for j in range(len(source)):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.verifier.kernels.contract import LANES
 from harness.verifier.kernels.domains import SPLITS, Block, Net, Pseudo, backward, choose, fill, improve
+from harness.verifier.kernels.jit import compiled
 from harness.verifier.kernels.lanes import accumulate
 
 Array = NDArray[Any]
@@ -48,7 +48,7 @@ DONE, RUNNING, FULL, LIMIT = 0, 1, 2, 3
 """How a slice of a search ended."""
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def push(
     stack: Stack, counters: Array, block: Block, lane: int, lb: float, depth: int, branch: Array, score: float
 ) -> None:
@@ -68,7 +68,7 @@ def push(
     counters[COUNT] += 1
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def move(stack: Stack, source: int, to: int) -> None:
     """Copies a domain within the stack."""
     stack.lb[to], stack.spec[to] = stack.lb[source], stack.spec[source]
@@ -79,7 +79,7 @@ def move(stack: Stack, source: int, to: int) -> None:
         stack.phase[to, j], stack.p[to, j] = stack.phase[source, j], stack.p[source, j]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def copy_lane(source: Block, lane: int, target: Block, to: int) -> None:
     """Copies a domain from one block to another, whatever their types."""
     target.spec[to] = source.spec[lane]
@@ -99,7 +99,7 @@ class Family(NamedTuple):
     branch: Array
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def look_ahead(net: Net, block: Block, stack: Stack, counters: Array, parents: int) -> None:
     """Puts, for each of the domains that are taken next, the best of its candidates first (filtered smart branching).
 
@@ -140,7 +140,7 @@ def look_ahead(net: Net, block: Block, stack: Stack, counters: Array, parents: i
         done += count
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def unstack(stack: Stack, at: int, block: Block, lane: int) -> None:
     """Copies a domain from the stack into a lane."""
     block.spec[lane] = stack.spec[at]
@@ -149,7 +149,7 @@ def unstack(stack: Stack, at: int, block: Block, lane: int) -> None:
         block.p[j, lane] = stack.p[at, j]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def take_children(stack: Stack, counters: Array, block: Block, family: Family, parents: int, room: int) -> int:
     """Takes domains off the stack, puts their children into the block; returns how many lanes are used.
 
@@ -182,7 +182,7 @@ def take_children(stack: Stack, counters: Array, block: Block, family: Family, p
     return used
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def learn(family: Family, best: Array, used: int, pseudo: Pseudo) -> None:
     """Adds what the splits of a round gained: the worse child's gain for each unit of score."""
     n = len(pseudo.gain) - 1
@@ -198,7 +198,7 @@ def learn(family: Family, best: Array, used: int, pseudo: Pseudo) -> None:
         pseudo.splits[n] += 1
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def certify(exact: Net, pending: Block, waiting: Family, stack: Stack, counters: Array) -> None:
     """Bounds the waiting domains in float64; those whose bound does not exceed 0 go back to the stack."""
     count = counters[PENDING]
@@ -220,7 +220,7 @@ def certify(exact: Net, pending: Block, waiting: Family, stack: Stack, counters:
     counters[PENDING] = 0
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def lowest_point(net: Net, block: Block, used: int, value: Array) -> int:
     """Runs the network itself on every lane's corner; returns the lane whose margin is lowest, `value[0]` is it."""
     n = net.E.shape[0]
@@ -269,7 +269,7 @@ class Steps(NamedTuple):
     """Whether candidates for a split are tried before one is chosen."""
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def ascending(values: Array, count: int) -> Array:
     """Returns the places of the first values in ascending order; equal ones stay in order."""
     order = np.empty(count, np.int64)
@@ -282,7 +282,7 @@ def ascending(values: Array, count: int) -> Array:
     return order
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def keep(
     net: Net, exact: Net, block: Block, pending: Block, stack: Stack, scratch: Scratch, pseudo: Pseudo, counters: Array,
     used: int, steps: Steps,
@@ -316,7 +316,7 @@ def keep(
             push(stack, counters, block, lane, best[lane], family.depth[lane], family.branch[lane], family.score[lane])
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def run(
     net: Net, exact: Net, block: Block, pending: Block, stack: Stack, scratch: Scratch, pseudo: Pseudo, counters: Array,
     steps: Steps, rounds: int, max_domains: int,
@@ -350,7 +350,7 @@ def run(
     return RUNNING
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def sift(
     net: Net, exact: Net, block: Block, pending: Block, stack: Stack, scratch: Scratch, counters: Array, first: int,
     count: int, to: int, nothing: int, iterations: int,
