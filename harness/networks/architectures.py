@@ -65,5 +65,27 @@ def cifar10_cnn_b() -> nn.Sequential:
     )
 
 
-ARCHITECTURES: Mapping[str, Callable[[], nn.Module]] = MappingProxyType({"cifar10_cnn_b": cifar10_cnn_b})
+def mnist_conv_big() -> nn.Sequential:
+    """ConvBig for MNIST: four convolutions and three fully connected layers, no normalisation (mean 0, deviation 1).
+
+    ReLU neurons: 32x28x28 + 32x14x14 + 64x14x14 + 64x7x7 + 512 + 512 = 48,064; parameters: 1,974,762 (linear-grafting
+    reference, section 1).
+    """
+    return _conv_big(1, 64 * 7 * 7)
+
+
+def _conv_big(channels: int, features: int, *before: tuple[str, nn.Module]) -> nn.Sequential:
+    """Returns ConvBig for images of some channels, whose last convolution leaves so many features."""
+    layers: list[tuple[str, nn.Module]] = [*before]
+    sizes = ((channels, 32, 3, 1), (32, 32, 4, 2), (32, 64, 3, 1), (64, 64, 4, 2))
+    for k, (inputs, outputs, kernel, stride) in enumerate(sizes, start=1):
+        layers += [(f"conv{k}", nn.Conv2d(inputs, outputs, kernel, stride, padding=1)), (f"relu{k}", nn.ReLU())]
+    layers += [("flatten", nn.Flatten()), ("fc1", nn.Linear(features, 512)), ("relu5", nn.ReLU())]
+    layers += [("fc2", nn.Linear(512, 512)), ("relu6", nn.ReLU()), ("fc3", nn.Linear(512, 10))]
+    return nn.Sequential(OrderedDict(layers))
+
+
+ARCHITECTURES: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
+    {"cifar10_cnn_b": cifar10_cnn_b, "mnist_conv_big": mnist_conv_big}
+)
 """Architecture name, as a benchmark spec writes it, to the factory of an untrained network."""
