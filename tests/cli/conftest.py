@@ -1,0 +1,74 @@
+"""A tiny trained network in a folder of its own, for the commands that train, score and graft."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from harness.cli import training_common
+from harness.cli.main import main
+from harness.data.images import ImageSet
+from harness.grafting.npz import read_npz, write_npz
+from harness.networks import zoo
+
+
+def toy() -> nn.Sequential:
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(1, 4, 3),
+            relu1=nn.ReLU(),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(64, 6),
+            relu2=nn.ReLU(),
+            fc2=nn.Linear(6, 3),
+        )
+    )
+
+
+def images(n: int, seed: int) -> ImageSet:
+    random = np.random.default_rng(seed)
+    return ImageSet(random.integers(0, 256, (n, 1, 6, 6), dtype=np.uint8), random.integers(0, 3, n))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Operations this small lose more than they gain by a second thread, most of all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def zoo_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Path:
+    """A trained baseline of a toy architecture; commands find toy images in place of a data set."""
+    everything, test = images(60, 0), images(20, 1)
+
+    def load(_dataset: str, split: str, _root: Path | None = None, count: int | None = None) -> ImageSet:
+        return (everything if split == "train" else test)[:count]
+
+    monkeypatch.setattr(training_common, "load_images", load)
+    monkeypatch.setattr("harness.cli.graft.load_images", load)
+    monkeypatch.setattr(training_common, "train_validation", lambda _name, x: (x[:40], x[40:]))
+    monkeypatch.setattr(training_common, "ARCHITECTURES", {"toy_net": toy})
+    monkeypatch.setattr(zoo, "ARCHITECTURES", {"toy_net": toy})
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "toy_net", "--out", "models/toy/baseline", "--data", ".", "--epochs", "2", "--device", "cpu"]
+    assert main(command) == 0
+    return tmp_path / "models/toy"
+
+
+@pytest.fixture
+def scores(zoo_folder: Path) -> Path:
+    """Scores of the baseline, with an instability as a run would have counted it."""
+    path = zoo_folder / "scores.npz"
+    assert main(["score", str(zoo_folder / "baseline"), "--out", str(path), "--data", ".", "--images", "30"]) == 0
+    arrays = read_npz(path)
+    write_npz(path, {**arrays, "instability": np.random.default_rng(0).integers(0, 9, 70).astype(np.float32)})
+    return path
