@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.cli import training_common
+from harness.cli import pipeline, training_common
 from harness.cli.main import main
 from harness.cli.training_common import TrainingData
 from harness.data.images import ImageSet
@@ -119,9 +119,11 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleTy
     monkeypatch.setitem(sys.modules, "train_all", module)
     spec.loader.exec_module(module)
     everything = images(80, 0)
-    monkeypatch.setattr(module, "training_data", lambda *_: TrainingData(everything, everything[:60], everything[60:]))
-    monkeypatch.setattr(module, "test_data", lambda *_: images(30, 1))
-    monkeypatch.setattr(module, "BuiltinTool", FakeEngine)
+    monkeypatch.setattr(
+        pipeline, "training_data", lambda *_: TrainingData(everything, everything[:60], everything[60:])
+    )
+    monkeypatch.setattr(pipeline, "test_data", lambda *_: images(30, 1))
+    monkeypatch.setattr(pipeline, "BuiltinTool", FakeEngine)
     monkeypatch.setattr(FakeEngine, "calls", 0)
     monkeypatch.setattr(zoo, "ARCHITECTURES", {"toy_net": toy})
     monkeypatch.setattr(training_common, "ARCHITECTURES", {"toy_net": toy})
@@ -175,7 +177,7 @@ def test_everything_is_made(done: ModuleType) -> None:
 
 def test_a_second_run_does_nothing(done: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     before, calls = state(), FakeEngine.calls
-    monkeypatch.setattr(done, "Trainer", None)
+    monkeypatch.setattr(pipeline, "Trainer", None)
     assert run(done) == 0
     assert state() == before
     assert FakeEngine.calls == calls
@@ -233,9 +235,11 @@ def test_only_rightly_classified_inputs_are_bounded(done: ModuleType, tmp_path: 
     spec = done.find_spec("toy")
     network = zoo.network_path(Path("models/toy"), "baseline")
     data = images(30, 1)
-    wrong = replace(data, labels=(done.clean_labels(network, data.images.reshape(30, -1) / np.float32(255)) + 1) % 3)
-    assert done.root_records(network, data, spec, FakeEngine(), tmp_path)
-    assert done.root_records(network, wrong, spec, FakeEngine(), tmp_path) == []
+    wrong = replace(
+        data, labels=(pipeline.clean_labels(network, data.images.reshape(30, -1) / np.float32(255)) + 1) % 3
+    )
+    assert pipeline.root_records(network, data, spec, FakeEngine(), tmp_path)
+    assert pipeline.root_records(network, wrong, spec, FakeEngine(), tmp_path) == []
 
 
 def test_an_answer_without_a_record_is_an_error(done: ModuleType, tmp_path: Path) -> None:
@@ -246,9 +250,9 @@ def test_an_answer_without_a_record_is_an_error(done: ModuleType, tmp_path: Path
 
     network = zoo.network_path(Path("models/toy"), "baseline")
     with pytest.raises(LgBenchError, match="answered timeout"):
-        done.root_records(network, images(30, 1), done.find_spec("toy"), Silent(), tmp_path)
+        pipeline.root_records(network, images(30, 1), done.find_spec("toy"), Silent(), tmp_path)
 
 
 def test_a_shorter_baseline_keeps_the_shape_of_its_schedule(script: ModuleType) -> None:
     config = training_common.training_config(script.find_spec("toy"), "short")
-    assert script._shortened(config, 1).knots == ((0.0, 1.0), (1.0, 0.0))
+    assert pipeline.shortened(config, 1).knots == ((0.0, 1.0), (1.0, 0.0))
