@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.domain import InputBox, OutputPolytope, Property, PropertyCase
-from harness.formats.vnnlib_reader import AllOf, AnyOf, Atom, Formula, InputBounds, Statements
+from harness.formats.vnnlib_formula import AllOf, AnyOf, Atom, Formula, InputBounds, Statements
 
 MAX_CONJUNCTIONS = 100_000
 """More are refused: the formula is a product of disjunctions that no verifier could work off."""
@@ -115,9 +115,11 @@ class _Bounds:
             unbounded = np.flatnonzero(~np.isfinite(bounds))
             if unbounded.size:
                 first = int(unbounded[0])
-                raise self.statements.stream.error(
+                stream = self.statements.stream
+                raise stream.error(
                     self.statements.inputs[first],
-                    f"X_{first} has no finite {side} bound ({unbounded.size} such inputs); assert one for each",
+                    f"{stream.input_name(first)} has no finite {side} bound ({unbounded.size} such inputs); "
+                    "assert one for each",
                 )
         return InputBox(lower, upper)
 

@@ -9,15 +9,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from harness.domain import BoolArray, FloatArray
+from harness.formats.vnnlib_formula import (
+    MAX_DEPTH,
+    AllOf,
+    AnyOf,
+    Atom,
+    Formula,
+    InputBounds,
+    Linear,
+    Statements,
+    added,
+    compared,
+    scaled,
+)
 from harness.formats.vnnlib_tokens import END, TokenStream
 
-MAX_DEPTH = 64
 BLOCK = 128
 """Statements that are looked at together."""
 _SHAPES: Mapping[str, tuple[str, ...]] = {
@@ -31,61 +40,6 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?
 _NUMBERS = re.compile(rf"(?:{_NUMBER.pattern} )+")
 # Statements of SMT-LIB that some generators add and that say nothing about the property.
 _IGNORED = frozenset({"set-logic", "set-info", "set-option", "check-sat", "get-model", "exit"})
-
-
-class Atom(NamedTuple):
-    """`sum(terms[v] * v) <= rhs`, or `<` where it is strict; inputs X_i have the key i, outputs Y_j the key -1 - j."""
-
-    terms: Mapping[int, float]
-    rhs: float
-    strict: bool
-    token: int
-    """Where it stands, for errors."""
-
-
-class AllOf(NamedTuple):
-    """Holds where every part holds."""
-
-    parts: tuple[Formula, ...]
-
-
-class AnyOf(NamedTuple):
-    """Holds where at least one part holds."""
-
-    parts: tuple[Formula, ...]
-
-
-Formula: TypeAlias = Atom | AllOf | AnyOf
-
-
-class InputBounds(NamedTuple):
-    """Plain asserts `X_i <= c` and `X_i >= c`, one after the other in the text; all of them hold."""
-
-    variable: NDArray[np.int64]
-    """i of each, `(bounds,)`."""
-    value: FloatArray
-    """c of each, `(bounds,)`, finite."""
-    upper: BoolArray
-    """Whether it is `<=`, `(bounds,)`."""
-
-
-class _Linear(NamedTuple):
-    terms: dict[int, float]
-    constant: float
-
-
-class Statements(NamedTuple):
-    """Everything that a property text says."""
-
-    stream: TokenStream
-    inputs: tuple[int, ...]
-    """Where each X_i is declared, by i; all from X_0 on are."""
-    outputs: int
-    """Number of outputs; Y_0 up to this are declared."""
-    formulas: tuple[Formula, ...]
-    """One for each assert that is not among `bounds`: all of them hold on a violation."""
-    bounds: tuple[InputBounds, ...] = ()
-    """The asserts that were read in blocks: they hold as well."""
 
 
 def read_statements(text: str, source: str) -> Statements:
@@ -235,7 +189,7 @@ class _Reader:
         if head in ("<=", ">=", "<", ">", "=", "=="):
             left, after = self._term(index + 2, depth)
             right, after = self._term(after, depth)
-            return self._compare(head, left, right, index), self._close(after, index)
+            return compared(head, left, right, self.stream, index), self._close(after, index)
         if head not in ("and", "or"):
             raise self.stream.error(index + 1, f"'{head}' is not supported; use and, or, <=, >=, <, > or =")
         self._check_depth(index, depth)
@@ -248,27 +202,17 @@ class _Reader:
             raise self.stream.error(index, f"an empty '{head}'; put constraints into it or remove it")
         return (AllOf if head == "and" else AnyOf)(tuple(parts)), self._close(after, index)
 
-    def _compare(self, operator: str, left: _Linear, right: _Linear, token: int) -> Formula:
-        if operator in ("=", "=="):
-            return AllOf((self._compare("<=", left, right, token), self._compare(">=", left, right, token)))
-        if operator in (">=", ">"):
-            left, right = right, left
-        terms, rhs = _added(left, right, -1.0).terms, right.constant - left.constant
-        if not (math.isfinite(rhs) and all(map(math.isfinite, terms.values()))):
-            raise self.stream.error(token, "the constraint's numbers overflow; use smaller ones")
-        return Atom({key: factor for key, factor in terms.items() if factor}, rhs, operator in ("<", ">"), token)
-
-    def _term(self, index: int, depth: int) -> tuple[_Linear, int]:
+    def _term(self, index: int, depth: int) -> tuple[Linear, int]:
         word = self.tokens[index]
         key = self.keys.get(word)
         if key is not None:
-            return _Linear({key: 1.0}, 0.0), index + 1
+            return Linear({key: 1.0}, 0.0), index + 1
         if word == "(":
             return self._operation(index, depth)
         if _NUMBER.fullmatch(word):
             value = float(word)
             if math.isfinite(value):
-                return _Linear({}, value), index + 1
+                return Linear({}, value), index + 1
             raise self.stream.error(index, f"{word} is beyond the range of a double; write a smaller number")
         if word in (")", END):
             raise self.stream.error(index, "a side of the constraint is missing; write '(<= left right)'")
@@ -276,23 +220,23 @@ class _Reader:
             raise self.stream.error(index, f"{word} is used but not declared before; declare it or correct its index")
         raise self.stream.error(index, f"'{word}' is neither a variable (X_i, Y_j) nor a finite number; correct it")
 
-    def _operation(self, index: int, depth: int) -> tuple[_Linear, int]:
+    def _operation(self, index: int, depth: int) -> tuple[Linear, int]:
         operator = self.tokens[index + 1]
         if operator not in ("+", "-", "*"):
             raise self.stream.error(index + 1, f"'{operator}' is not supported in a term; use +, - and * by a constant")
         self._check_depth(index, depth)
         result, after = self._term(index + 2, depth + 1)
         if operator == "-" and self.tokens[after] == ")":
-            return _scaled(result, -1.0), after + 1
+            return scaled(result, -1.0), after + 1
         while self.tokens[after] not in (")", END):
             start = after
             other, after = self._term(after, depth + 1)
             if operator == "*":
                 if result.terms and other.terms:
                     raise self.stream.error(start, "a product of variables; only linear constraints are supported")
-                result = _scaled(other, result.constant) if other.terms else _scaled(result, other.constant)
+                result = scaled(other, result.constant) if other.terms else scaled(result, other.constant)
             else:
-                result = _added(result, other, 1.0 if operator == "+" else -1.0)
+                result = added(result, other, 1.0 if operator == "+" else -1.0)
         return result, self._close(after, index)
 
     def _close(self, index: int, start: int) -> int:
@@ -317,14 +261,3 @@ class _Reader:
     def _check_depth(self, index: int, depth: int) -> None:
         if depth > MAX_DEPTH:
             raise self.stream.error(index, f"brackets are nested more than {MAX_DEPTH} deep; flatten the formula")
-
-
-def _scaled(linear: _Linear, factor: float) -> _Linear:
-    return _Linear({key: factor * value for key, value in linear.terms.items()}, factor * linear.constant)
-
-
-def _added(left: _Linear, right: _Linear, sign: float) -> _Linear:
-    terms = dict(left.terms)
-    for key, factor in right.terms.items():
-        terms[key] = terms.get(key, 0.0) + sign * factor
-    return _Linear(terms, left.constant + sign * right.constant)

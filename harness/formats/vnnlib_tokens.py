@@ -31,10 +31,14 @@ class TokenStream:
         # Several ends, so that a reader may look ahead without asking whether it is at the end.
         self.tokens: list[str] = [*words, *(END,) * 8]
 
-    def error(self, index: int, message: str) -> UsageError:
-        """Returns the error `source:line:column: message` for the token at `index`; the caller raises it."""
-        line, column = self.position(index)
+    def error(self, place: int, message: str) -> UsageError:
+        """Returns the error `source:line:column: message` for the token at `place`; the caller raises it."""
+        line, column = self.position(place)
         return UsageError(f"{self.source}:{line}:{column}: {message}")
+
+    def input_name(self, index: int) -> str:
+        """Returns `X_<index>`."""
+        return f"X_{index}"
 
     def position(self, index: int) -> tuple[int, int]:
         """Returns line and column (from 1) of the token at `index`; of the text's end for an index past the last."""
