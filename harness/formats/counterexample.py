@@ -86,6 +86,12 @@ def parse_counterexample(text: str, input_size: int, output_size: int, dtype: DT
     return Counterexample(x, y if y.size else None)
 
 
+def without_verdict(text: str) -> str:
+    """Returns the witness of a result file: the text without a first line that is only `sat` or `violated`."""
+    first, _, rest = text.lstrip().partition("\n")
+    return rest if first.strip().lower() in ("sat", "violated") else text
+
+
 def _pairs(name: str, values: FloatArray) -> list[str]:
     digits = SIGNIFICANT_DIGITS.get(values.dtype.newbyteorder("="))
     if digits is None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
+import numpy as np
+
 from harness.domain import (
     Counterexample,
     InstanceResult,
@@ -23,11 +25,24 @@ from harness.domain import (
 )
 from harness.files import sha256_bytes
 from harness.formats.compressed import locate, read_bytes
+from harness.formats.counterexample import (
+    CounterexampleError,
+    MissingCounterexampleError,
+    WrongShapeError,
+    parse_counterexample,
+    without_verdict,
+)
 from harness.formats.onnx_file import OnnxSession, load_model_bytes, open_session
 from harness.formats.vnnlib import read_property
 from harness.judging.replay import Replay, Rules, replay_with_outputs
 
 _MESSAGE_LENGTH = 500
+_TEXT_VERDICTS: dict[type[CounterexampleError], WitnessVerdict] = {
+    MissingCounterexampleError: WitnessVerdict.NO_CE,
+    WrongShapeError: WitnessVerdict.WRONG_SHAPE,
+    CounterexampleError: WitnessVerdict.MALFORMED_CE,
+}
+"""What is wrong with a text, the special before the general."""
 
 
 class Judgement(NamedTuple):
@@ -132,6 +147,28 @@ class Judge:
             return replay_with_outputs(self._session(job), self._property(job), counterexample, self._rules)
         except LgBenchError as error:
             return Replay(WitnessCheck(WitnessVerdict.UNSUPPORTED, one_line(str(error))), None)
+
+    def replay_text(self, job: Job, text: str | None) -> Replay:
+        """Returns the replay of a witness as VNN-COMP writes it; never raises for bad input.
+
+        A first line that only says `sat` or `violated` is passed over: VNN-COMP's platform stores whole result files.
+
+        Args:
+            job: whose network and property it is for.
+            text: the witness; None where the tool wrote no file.
+        """
+        try:
+            tensors = self._session(job)
+        except LgBenchError as error:
+            return Replay(WitnessCheck(WitnessVerdict.UNSUPPORTED, one_line(str(error))), None)
+        sizes = tensors.input.size, tensors.output.size
+        try:
+            # Decimal text is rounded once, by the replay: years differ in what they compare, the text or its float32.
+            counterexample = parse_counterexample(without_verdict(text or ""), *sizes, np.float64)
+        except CounterexampleError as error:
+            verdict = next(word for kind, word in _TEXT_VERDICTS.items() if isinstance(error, kind))
+            return Replay(WitnessCheck(verdict, one_line(str(error))), None)
+        return self.replay(job, counterexample)
 
     def _changed(self, job: Job) -> str:
         """Returns which file of a job is no longer the planned one; empty where both are, or none was hashed.

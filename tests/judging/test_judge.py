@@ -26,6 +26,7 @@ from harness.domain import (
 from harness.formats.onnx_file import OnnxSession, open_session
 from harness.judging import judge as module
 from harness.judging.judge import Judge, is_late, judgement
+from harness.judging.replay import Rules
 
 VIOLATION = Counterexample(np.array([0.2, 0.8], np.float32))
 NO_VIOLATION = Counterexample(np.array([0.8, 0.2], np.float32))
@@ -221,3 +222,40 @@ def test_networks_and_properties_are_loaded_once_and_forgotten_in_time(
     for index in (0, 0, 1, 0, 1, 2, 1, 2, 0):  # the last 0 was pushed out by 2
         assert judge.replay(jobs[index], VIOLATION).check.verdict is WitnessVerdict.CORRECT
     assert len(opened) == 4
+
+
+WITNESS = "((X_0 0.2)\n(X_1 0.8)\n(Y_0 0.2)\n(Y_1 0.8))\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        (WITNESS, WitnessVerdict.CORRECT),
+        (f"sat\n{WITNESS}", WitnessVerdict.CORRECT),
+        (f" violated \n{WITNESS}", WitnessVerdict.CORRECT),
+        ("((X_0 0.2)\n(X_1 1.00005))", WitnessVerdict.CORRECT_UP_TO_TOLERANCE),
+        ("((X_0 0.8)\n(X_1 0.2))", WitnessVerdict.SPEC_NOT_VIOLATED),
+        (None, WitnessVerdict.NO_CE),
+        ("", WitnessVerdict.NO_CE),
+        ("sat\n", WitnessVerdict.NO_CE),
+        ("((X_0 0.2))", WitnessVerdict.WRONG_SHAPE),
+        ("((X_1 0.2)\n(X_0 0.8))", WitnessVerdict.MALFORMED_CE),
+        ("unsat\n", WitnessVerdict.MALFORMED_CE),
+        ("((X_0 0.2)\n(X_1 nan))", WitnessVerdict.MALFORMED_CE),
+    ],
+)
+def test_a_witness_file_gets_the_class_of_the_competition(job: Job, text: str | None, verdict: WitnessVerdict) -> None:
+    check = Judge().replay_text(job, text).check
+    assert check.verdict is verdict
+    assert "\n" not in check.message
+
+
+def test_a_witness_file_of_a_network_that_is_missing_is_unsupported(job: Job) -> None:
+    job.instance.network.unlink()
+    assert Judge().replay_text(job, WITNESS).check.verdict is WitnessVerdict.UNSUPPORTED
+
+
+def test_the_rules_of_the_replay_can_be_chosen(job: Job) -> None:
+    stated = WITNESS.replace("Y_1 0.8", "Y_1 0.9")
+    assert Judge().replay_text(job, stated).check.verdict is WitnessVerdict.CORRECT
+    assert Judge(Rules.Y2025_SMALL).replay_text(job, stated).check.verdict is WitnessVerdict.EXEC_DOESNT_MATCH

@@ -7,11 +7,21 @@ import numpy as np
 import pytest
 from tiny import TIE_OR_WORSE, linear, linear_model, region
 
-from harness.domain import Counterexample, InputBox, OutputPolytope, Property, PropertyCase, UsageError, WitnessVerdict
-from harness.formats.counterexample import parse_counterexample
-from harness.formats.onnx_file import open_session
-from harness.formats.vnnlib import parse_property, read_property
-from harness.judging.replay import INPUT_TOLERANCE, replay, replay_with_outputs
+from harness.domain import (
+    Counterexample,
+    InputBox,
+    Instance,
+    Job,
+    Limits,
+    OutputPolytope,
+    Property,
+    PropertyCase,
+    UsageError,
+    WitnessVerdict,
+)
+from harness.formats.vnnlib import parse_property
+from harness.judging.judge import Judge
+from harness.judging.replay import INPUT_TOLERANCE, Rules, replay, replay_with_outputs
 
 CORRECT = WitnessVerdict.CORRECT
 UP_TO_TOLERANCE = WitnessVerdict.CORRECT_UP_TO_TOLERANCE
@@ -198,19 +208,70 @@ def test_the_distance_from_the_box_is_told() -> None:
     assert "by 0.5" in replay(IDENTITY, TIE, point(-0.5, 0.5)).message
 
 
-def test_real_counterexamples_get_the_verdicts_of_the_competitions_rules(shared_dir: Path) -> None:
+def stating(x: tuple[float, ...], y: tuple[float, ...]) -> Counterexample:
+    return Counterexample(np.array(x, np.float64), np.array(y, np.float64))
+
+
+SMALL, ZERO, OLD = Rules.Y2025_SMALL, Rules.Y2025_ZERO, Rules.Y2022
+NO_MATCH = WitnessVerdict.EXEC_DOESNT_MATCH
+EXACT = stating((0.25, 0.5), (0.25, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("claim", "small", "zero", "old"),
+    [
+        (EXACT, CORRECT, CORRECT, CORRECT),
+        (point(0.25, 0.5), NO_MATCH, NO_MATCH, NO_MATCH),  # nothing stated
+        (stating((0.25, 0.5), (0.25,)), NO_MATCH, NO_MATCH, NO_MATCH),
+        (stating((0.25, 0.5), (0.25, 0.5 + 4e-7)), CORRECT, UP_TO_TOLERANCE, CORRECT),
+        (stating((0.25, 0.5), (0.25, 0.5 + 4e-6)), UP_TO_TOLERANCE, UP_TO_TOLERANCE, CORRECT),
+        (stating((0.25, 0.5), (0.25, 0.5004)), UP_TO_TOLERANCE, UP_TO_TOLERANCE, NO_MATCH),
+        (stating((0.25, 0.5), (0.25, 0.501)), NO_MATCH, NO_MATCH, NO_MATCH),
+        (stating((0.25, 1 + 5e-8), (0.25, 1)), CORRECT, UP_TO_TOLERANCE, CORRECT),  # beyond the box by less than 1e-7
+        (stating((0.25, 1.00005), (0.25, 1.00005)), UP_TO_TOLERANCE, UP_TO_TOLERANCE, CORRECT),
+        (stating((0.25, 1.0002), (0.25, 1.0002)), NOT_VIOLATED, NOT_VIOLATED, NOT_VIOLATED),
+        (stating((0.5, 0.49995), (0.5, 0.49995)), UP_TO_TOLERANCE, UP_TO_TOLERANCE, CORRECT),  # an output on tolerance
+        (stating((0.5, 0.4998), (0.5, 0.4998)), NOT_VIOLATED, NOT_VIOLATED, NOT_VIOLATED),
+        (stating((0.75, 0.5), (0.5, 0.75)), NO_MATCH, NO_MATCH, NO_MATCH),  # what it states would violate
+        (stating((0.0, 5e-7), (0.0, 9e-7)), CORRECT, CORRECT, CORRECT),  # too small a norm to divide by
+    ],
+)
+def test_earlier_years_take_stated_outputs(
+    claim: Counterexample, small: WitnessVerdict, zero: WitnessVerdict, old: WitnessVerdict
+) -> None:
+    found = [replay(IDENTITY, TIE, claim, rules).verdict for rules in (SMALL, ZERO, OLD)]
+    assert found == [small, zero, old]
+
+
+def test_a_stated_output_decides_where_the_replay_would_not() -> None:
+    barely = stating((0.5, 0.4999999), (0.5, 0.5))
+    assert replay(IDENTITY, TIE, barely, SMALL).verdict is CORRECT
+    assert replay(IDENTITY, TIE, barely).verdict is NOT_VIOLATED
+
+
+@pytest.mark.parametrize(
+    ("rules", "column"),
+    [
+        (Rules.Y2026, "verdict_2026_rules"),
+        (Rules.Y2025_SMALL, "verdict_2025_small_tol"),
+        (Rules.Y2025_ZERO, "verdict_2025_zero_tol"),
+    ],
+)
+def test_real_counterexamples_get_the_verdicts_of_the_competitions_rules(
+    shared_dir: Path, rules: Rules, column: str
+) -> None:
     """All witnesses of three tools on ACAS Xu, against verdicts recomputed with the competition's own checker."""
     folder = shared_dir / "vnncomp_results" / "2025_acasxu_witnesses"
     with (folder / "verdicts_recomputed.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     differing = []
+    judge = Judge(rules, networks=64)
     for row in rows:
-        session = open_session(folder / "onnx" / f"{row['network']}.onnx")
+        network, prop = folder / "onnx" / f"{row['network']}.onnx", folder / "vnnlib" / f"{row['property']}.vnnlib"
         text = (folder / row["tool"] / f"{row['network']}_{row['property']}.counterexample").read_text()
-        counterexample = parse_counterexample(text, session.input.size, session.output.size)
-        prop = read_property(folder / "vnnlib" / f"{row['property']}.vnnlib")
-        verdict = replay(session, prop, counterexample).verdict
-        if verdict != row["verdict_2026_rules"]:
-            differing.append((row["tool"], row["id"], row["verdict_2026_rules"], verdict.value))
+        job = Job("", Instance(network, prop, 116.0), row["network"], int(row["id"]), Limits(116.0))
+        verdict = judge.replay_text(job, text).check.verdict
+        if verdict != row[column]:
+            differing.append((row["tool"], row["id"], row[column], verdict.value, row["rel_output_error"]))
     assert len(rows) > 100
     assert differing == []
