@@ -6,9 +6,9 @@ Every mistake in a file is a `UsageError` with the file, the line, the key and w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
@@ -49,6 +49,9 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 Heuristic = Literal["GAP", "SAP", "VAP"]
 Ranking = Literal["min", "norank", "dense", "ordinal"]
 ScheduleName = Literal["multistep", "cosine", "onecycle", "piecewise"]
+
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Frozen(BaseModel):
@@ -267,16 +270,29 @@ def load_spec(path: Path) -> BenchmarkSpec:
     Raises:
         UsageError: the file cannot be read, is no YAML, or has a wrong, missing or unknown key; with its line.
     """
+    return load_document(path, BenchmarkSpec, {"source": path, "root": _root_of(path.resolve())})
+
+
+def load_document(path: Path, model: type[Model], context: Mapping[str, Any]) -> Model:
+    """Returns the checked content of a YAML file.
+
+    Args:
+        path: the file.
+        model: what it has to be.
+        context: for the model's validators.
+
+    Raises:
+        UsageError: the file cannot be read, is no YAML, or has a wrong, missing or unknown key; with its line.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); name a readable {SPEC_FILE}") from error
-    document = _compose(path, text)
-    context = {"source": path, "root": _root_of(path.resolve())}
+        raise UsageError(f"{path}: cannot be read ({error}); name a readable file") from error
+    document = _compose(path, text, model)
     try:
-        return BenchmarkSpec.model_validate(yaml.safe_load(text), context=context)
+        return model.model_validate(yaml.safe_load(text), context=context)
     except ValidationError as error:
-        raise UsageError(_describe(path, document, error)) from error
+        raise UsageError(_describe(path, document, error, model)) from error
 
 
 def _root_of(path: Path) -> Path:
@@ -284,7 +300,7 @@ def _root_of(path: Path) -> Path:
     return folder.parent.parent if folder.parent.name == "specs" else folder
 
 
-def _compose(path: Path, text: str) -> yaml.MappingNode:
+def _compose(path: Path, text: str, model: type[BaseModel]) -> yaml.MappingNode:
     try:
         document = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -295,7 +311,7 @@ def _compose(path: Path, text: str) -> yaml.MappingNode:
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, yaml.MappingNode):
-        raise UsageError(f"{path}:1: a benchmark is a list of 'key: value' lines; needed are {_fields(BenchmarkSpec)}")
+        raise UsageError(f"{path}:1: a specification is a list of 'key: value' lines; needed are {_fields(model)}")
     _refuse_duplicates(path, document)
     return document
 
@@ -316,19 +332,19 @@ def _refuse_duplicates(path: Path, node: yaml.Node) -> None:
         _refuse_duplicates(path, value)
 
 
-def _describe(path: Path, document: yaml.MappingNode, error: ValidationError) -> str:
+def _describe(path: Path, document: yaml.MappingNode, error: ValidationError, model: type[BaseModel]) -> str:
     details = error.errors(include_url=False)
     # A misspelt key also makes the right one missing; the former is what to correct.
     first = next((detail for detail in details if detail["type"] == "extra_forbidden"), details[0])
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    return f"{path}:{_line(document, first['loc'])}: {_complaint(first)}{more}"
+    return f"{path}:{_line(document, first['loc'])}: {_complaint(first, model)}{more}"
 
 
-def _complaint(detail: ErrorDetails) -> str:
+def _complaint(detail: ErrorDetails, model: type[BaseModel]) -> str:
     location = detail["loc"]
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     if detail["type"] == "extra_forbidden":
-        return f"unknown key '{key}'; allowed here: {_fields(_model_at(location[:-1]))}"
+        return f"unknown key '{key}'; allowed here: {_fields(_model_at(location[:-1], model))}"
     if detail["type"] == "missing":
         return f"key '{key}' is missing; add it"
     message = detail["msg"].removeprefix("Value error, ")
@@ -342,9 +358,8 @@ def _fields(model: type[BaseModel]) -> str:
     return ", ".join(model.model_fields)
 
 
-def _model_at(location: Sequence[int | str]) -> type[BaseModel]:
-    """Returns the model that the keys at a location belong to."""
-    model: type[BaseModel] = BenchmarkSpec
+def _model_at(location: Sequence[int | str], model: type[BaseModel]) -> type[BaseModel]:
+    """Returns the model that the keys at a location belong to; `model` is the whole document's."""
     for part in location:
         if isinstance(part, str):
             found = _models_in(model.model_fields[part].annotation)
