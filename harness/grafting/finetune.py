@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -27,15 +28,21 @@ def grafted_copy(
     input_shape: tuple[int, ...],
     slope: float = INITIAL_SLOPE,
     intercept: float = INITIAL_INTERCEPT,
+    *,
+    keep: bool = False,
 ) -> nn.Module:
     """Returns a copy of `baseline` whose masked neurons are linear; the baseline stays as it is.
 
+    Grafting, grafting again, grafting some layers only and pruning (slope and intercept 0) are all this.
+
     Args:
-        baseline: a trained network.
+        baseline: a trained network; it may be grafted already.
         mask: which neurons to graft; activations that it leaves out stay ReLUs.
         input_shape: shape of one input, without the batch dimension.
         slope: start value of every slope; 0 together with intercept 0 prunes the neuron.
         intercept: start value of every intercept.
+        keep: whether neurons that are linear already stay so, with their slopes and intercepts; if not, each activation
+            that the mask names gets exactly the mask.
 
     Raises:
         UsageError: the mask is for another network, or grafts nothing.
@@ -43,7 +50,19 @@ def grafted_copy(
     check_mask(mask, neuron_shapes(baseline, input_shape))
     if not mask.count:
         raise UsageError("the mask grafts no neuron; choose a larger ratio")
-    return graft_(copy.deepcopy(baseline), mask_tensors(mask), slope, intercept)
+    return graft_(copy.deepcopy(baseline), mask_tensors(mask), slope, intercept, keep=keep)
+
+
+def only_layers(mask: GraftMask, names: Sequence[str]) -> GraftMask:
+    """Returns the part of a mask that is of the named activations.
+
+    Raises:
+        UsageError: the mask has no activation of one of the names.
+    """
+    for name in names:
+        if name not in mask.layers:
+            raise UsageError(f"the mask has no activation '{name}'; it has: {', '.join(mask.layers)}")
+    return GraftMask({name: mask.layers[name] for name in names}, mask.provenance)
 
 
 def finetune_config(
@@ -62,7 +81,7 @@ def finetune_config(
         epochs: epochs of fine-tuning.
         retrain_weights: whether weights move too; if not, only slopes and intercepts do.
         weight_lr: peak learning rate of the weights.
-        graft_lr: peak learning rate of slopes and intercepts (`GRAFT_LR_THESIS` or `GRAFT_LR_CODE`).
+        graft_lr: peak learning rate of slopes and intercepts (`GRAFT_LR_THESIS` or `GRAFT_LR_CODE`); 0 freezes them.
     """
     return replace(
         base,

@@ -63,6 +63,8 @@ def graft_(
     masks: Mapping[str, Tensor],
     slope: float = INITIAL_SLOPE,
     intercept: float = INITIAL_INTERCEPT,
+    *,
+    keep: bool = False,
 ) -> nn.Module:
     """Replaces the named activations of `model` in place; activations without a mask stay as they are.
 
@@ -71,6 +73,8 @@ def graft_(
         masks: qualified name of an activation to a bool tensor of its neurons' shape.
         slope: start value of every slope.
         intercept: start value of every intercept.
+        keep: of an activation that is grafted already, whether its linear neurons stay linear, with their slopes and
+            intercepts, beside the mask's; if not, it gets exactly the mask, and all start values.
 
     Returns:
         `model` itself.
@@ -83,8 +87,20 @@ def graft_(
         if name not in known:
             raise UsageError(f"the mask names activation '{name}', but the network has only: {', '.join(known)}")
         parent_name, _, child_name = name.rpartition(".")
-        setattr(model.get_submodule(parent_name), child_name, GraftedReLU(mask, slope, intercept))
+        old, new = model.get_submodule(name), GraftedReLU(mask, slope, intercept)
+        if keep and isinstance(old, GraftedReLU):
+            new = _joined(old, new)
+        setattr(model.get_submodule(parent_name), child_name, new)
     return model
+
+
+def _joined(old: GraftedReLU, new: GraftedReLU) -> GraftedReLU:
+    """Returns an activation that is linear where either is; where both are, slope and intercept are the old one's."""
+    joined = GraftedReLU(old.mask | new.mask)
+    with torch.no_grad():
+        joined.slope.copy_(torch.where(old.mask, old.slope, new.slope))
+        joined.intercept.copy_(torch.where(old.mask, old.intercept, new.intercept))
+    return joined
 
 
 def neuron_shapes(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
