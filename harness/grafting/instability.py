@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,18 @@ from numpy.typing import NDArray
 from harness.domain import EngineRecord, UsageError
 
 
+class InstabilitySource(StrEnum):
+    """Which inputs a neuron's instability is counted over."""
+
+    BAB = "bab"
+    """Those that entered branch and bound, as published: one has to attack and bound the network's properties first."""
+    CROWN = "crown"
+    """All rightly classified ones; CROWN bounds suffice."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Instability:
-    """Counts over the inputs that entered branch and bound."""
+    """Counts over some inputs; see `InstabilitySource` for which."""
 
     counts: Mapping[str, NDArray[np.int64]]
     """Activation name to how many inputs leave each neuron unstable at the root, `(neurons,)`."""

@@ -1,7 +1,9 @@
 """Score files: significance and instability of every neuron of a network, flat, in one archive.
 
 Arrays: `layer_sizes` (neurons of each activation), `instability` and one array a heuristic (all layers one after the
-other, each in C order), and, where we wrote the file, `names`, `shapes` and `provenance` as JSON.
+other, each in C order), and, where we wrote the file, `names`, `shapes` and `provenance` as JSON. A file that knows
+instability by both ways of counting has the way that masks are not made from as `instability_bab` or
+`instability_crown`. Other arrays are ignored.
 """
 
 from __future__ import annotations
@@ -9,17 +11,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.domain import UsageError
-from harness.grafting.instability import Instability
+from harness.grafting.instability import Instability, InstabilitySource
 from harness.grafting.npz import json_array, json_value, layer_sizes, read_npz, write_npz
 from harness.grafting.significance import Heuristic
 
 INSTABILITY = "instability"
-_NOT_SCORES = ("layer_sizes", "names", "shapes", "provenance")
+"""The array that masks are made from."""
+
+
+def instability_array(source: InstabilitySource) -> str:
+    """Returns what the array of the other way of counting instability is called."""
+    return f"{INSTABILITY}_{source}"
+
+
+ARRAYS = frozenset((*Heuristic, INSTABILITY, *map(instability_array, InstabilitySource)))
+"""Every array that has a number for each neuron."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +44,7 @@ class Scores:
 
     layer_sizes: tuple[int, ...]
     arrays: Mapping[str, NDArray[np.float32]]
-    """`instability` and each heuristic's name to one number a neuron, `(neurons,)`."""
+    """Names of `ARRAYS` to one number a neuron, `(neurons,)`."""
     names: tuple[str, ...] = ()
     """Qualified names of the activations, in forward order; empty in files that others wrote."""
     shapes: tuple[tuple[int, ...], ...] = ()
@@ -56,13 +68,18 @@ class Scores:
         return sum(self.layer_sizes)
 
     def array(self, name: str) -> NDArray[np.float32]:
-        """Returns one score, `(neurons,)`.
+        """Returns one score, `(neurons,)`, all finite.
 
         Raises:
-            UsageError: there is no score of that name.
+            UsageError: there is no score of that name, or one of its entries is not a finite number.
         """
         if name not in self.arrays:
             raise UsageError(f"there are no '{name}' scores; there are: {', '.join(self.arrays)}")
+        finite = np.isfinite(self.arrays[name])
+        if not finite.all():
+            place = int(np.argmin(finite))
+            value = self.arrays[name][place]
+            raise UsageError(f"'{name}' of neuron {place} is {value}, not a finite number; compute the scores again")
         return self.arrays[name]
 
 
@@ -70,25 +87,28 @@ def collect_scores(
     significance: Mapping[Heuristic, Mapping[str, NDArray[np.float32]]],
     unstable: Instability | None = None,
     provenance: Mapping[str, str] | None = None,
+    others: Mapping[InstabilitySource, Instability] | None = None,
 ) -> Scores:
     """Returns the scores of each activation joined into flat arrays.
 
     Args:
         significance: heuristic to activation to scores of the neurons' shape; at least one heuristic. Its order of
             activations is kept.
-        unstable: instability counts, if they are known yet.
+        unstable: instability counts that masks are made from, if they are known yet.
         provenance: what the scores were computed from.
+        others: instability counted in other ways, kept under names of their own.
 
     Raises:
         UsageError: the instability counts are of another network.
     """
     layers = next(iter(significance.values()))
     arrays = {str(h): np.concatenate([s.ravel() for s in values.values()]) for h, values in significance.items()}
-    if unstable is not None:
+    counted = {instability_array(source): counts for source, counts in (others or {}).items()}
+    for array, counts in (counted if unstable is None else {INSTABILITY: unstable, **counted}).items():
         for name, layer in layers.items():
-            if name not in unstable.counts or unstable.counts[name].size != layer.size:
+            if name not in counts.counts or counts.counts[name].size != layer.size:
                 raise UsageError(f"the instability counts do not cover activation '{name}' of {layer.size} neurons")
-        arrays[INSTABILITY] = np.concatenate([unstable.counts[name] for name in layers]).astype(np.float32)
+        arrays[array] = np.concatenate([counts.counts[name] for name in layers]).astype(np.float32)
     return Scores(
         tuple(int(layer.size) for layer in layers.values()),
         arrays,
@@ -116,9 +136,9 @@ def read_scores(path: Path) -> Scores:
         UsageError: the file is not a score file.
     """
     arrays = read_npz(path)
-    scores = {name: array for name, array in arrays.items() if name not in _NOT_SCORES}
+    scores = {name: array for name, array in arrays.items() if name in ARRAYS}
     if not scores:
-        raise UsageError(f"{path}: holds no scores")
+        raise UsageError(f"{path}: holds no scores; known arrays are {', '.join((*Heuristic, INSTABILITY))}")
     for name, array in scores.items():
         if array.ndim != 1 or array.dtype.kind not in "fiu":
             raise UsageError(f"{path}: array '{name}' is not a flat array of numbers")
@@ -127,10 +147,16 @@ def read_scores(path: Path) -> Scores:
     try:
         return Scores(
             sizes,
-            {name: array.astype(np.float32) for name, array in scores.items()},
+            {name: _float32(array) for name, array in scores.items()},
             tuple(names or ()),
             tuple(tuple(shape) for shape in shapes or ()),
             json_value(path, arrays, "provenance") or {},
         )
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def _float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    # What is too large becomes infinite, and is refused where it is used.
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)

@@ -71,7 +71,7 @@ def select(
         raise UsageError(
             f"there are {r_s.size} significance scores but {r_u.size} instability scores; use one network's"
         )
-    _check_plan(gammas, ratio)
+    check_plan(gammas, ratio)
     sizes = (r_s.size,) if layer_sizes is None else tuple(int(size) for size in layer_sizes)
     if sum(sizes) != r_s.size or min(sizes) < 0:
         raise UsageError(f"layers of {'+'.join(map(str, sizes))} neurons do not add up to {r_s.size} scores")
@@ -105,7 +105,8 @@ def _stages(
     return picks
 
 
-def _check_plan(gammas: Sequence[float], ratio: float) -> None:
+def check_plan(gammas: Sequence[float], ratio: float) -> None:
+    """Raises UsageError unless the ratio is in [0, 1] and there are gammas, none of them negative."""
     if not 0 <= ratio <= 1:
         raise UsageError(f"the ratio of grafted neurons must be in [0, 1], not {ratio}")
     if not gammas:

@@ -1,12 +1,13 @@
 """Significance: how much each neuron matters to the classification, from a few training images.
 
-Three scores per neuron, all on the value z before the activation (reference, section 4): the mean of |dCE/dz|
-(gradient, GAP), the mean of |z| (magnitude, SAP) and the unbiased variance of z (variance, VAP).
+Four scores per neuron, all on the value z before the activation (reference, section 4): the mean of |dCE/dz|
+(gradient, GAP), the mean of |z| (magnitude, SAP), the unbiased variance of z (variance, VAP) and the mean of
+|dCE/dz * z| (product). Two more are not means over images: learned scores (`harness.grafting.hydra`) and random ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 
@@ -19,6 +20,7 @@ from torch.nn import functional
 from harness.data.images import ImageSet
 from harness.domain import UsageError
 from harness.networks.grafted import relu_names
+from harness.networks.modes import eval_mode
 from harness.training.evaluate import to_float
 
 
@@ -31,6 +33,12 @@ class Heuristic(StrEnum):
     """SAP: mean over images of |z|."""
     VARIANCE = "variance"
     """VAP: variance of z over images, with n - 1."""
+    PRODUCT = "product"
+    """Mean over images of |dCE/dz * z|: the paper's "gradient times activation"."""
+    HYDRA = "hydra"
+    """Learned by gradient descent through a top-k mask, weights frozen; see `harness.grafting.hydra`."""
+    RANDOM = "random"
+    """Uniform in [0, 1) under a seed: what the others have to beat."""
 
     @classmethod
     def parse(cls, text: str) -> Heuristic:
@@ -46,13 +54,21 @@ class Heuristic(StrEnum):
 
 
 ALIASES: Mapping[str, str] = {"gap": "gradient", "sap": "magnitude", "vap": "variance"}
+MEANS = (Heuristic.GRADIENT, Heuristic.MAGNITUDE, Heuristic.VARIANCE, Heuristic.PRODUCT)
+"""The heuristics that one pass over the images gives."""
+
+
+def random_significance(neurons: int, seed: int) -> NDArray[np.float32]:
+    """Returns random scores, `(neurons,)` uniform in [0, 1); the same seed gives the same on every machine."""
+    return np.random.default_rng(seed).random(neurons, np.float32)
 
 
 def significance(
     network: nn.Module,
     images: ImageSet,
-    heuristics: Collection[Heuristic] = tuple(Heuristic),
+    heuristics: Collection[Heuristic] = MEANS,
     batch_size: int = 100,
+    progress: Callable[[int], None] = lambda _done: None,
 ) -> dict[Heuristic, dict[str, NDArray[np.float32]]]:
     """Returns for each heuristic and each activation the neurons' scores, float32 of the neurons' shape.
 
@@ -62,12 +78,16 @@ def significance(
     Args:
         network: maps `(batch, C, H, W)` images in [0, 1] to logits; each activation is used once in a forward pass.
         images: clean images with labels, at least two; see `harness.data.datasets.score_subset`.
-        heuristics: which scores to compute.
+        heuristics: which scores to compute, of `MEANS`.
         batch_size: images a pass.
+        progress: called with the number of images done.
 
     Raises:
         UsageError: the network has no activation to score, or there are fewer than two images.
+        ValueError: a heuristic is not one of `MEANS`.
     """
+    if not set(heuristics) <= set(MEANS):
+        raise ValueError(f"only {', '.join(MEANS)} are means over images")
     names = relu_names(network)
     if not names:
         raise UsageError("the network has no ReLU: there is nothing to score or graft")
@@ -75,23 +95,19 @@ def significance(
         raise UsageError(f"scores need at least two images, not {len(images)}")
     sums = {name: _Moments() for name in names}
     device = next(network.parameters()).device
-    was_training = network.training
-    network.eval()
-    try:
-        with _pre_activations(network, names) as captured:
-            for start in range(0, len(images), batch_size):
-                part = images[start : start + batch_size]
-                captured.clear()
-                x = to_float(part.images, device).requires_grad_(True)
-                logits = network(x)
-                # The sum, not the mean: a row of the gradient is then that image's own gradient.
-                loss = functional.cross_entropy(logits, torch.from_numpy(part.labels).to(device), reduction="sum")
-                order = list(captured)
-                gradients = torch.autograd.grad(loss, [captured[name] for name in order])
-                for name, gradient in zip(order, gradients, strict=True):
-                    sums[name].add(captured[name].detach(), gradient)
-    finally:
-        network.train(was_training)
+    with eval_mode(network), _pre_activations(network, names) as captured:
+        for start in range(0, len(images), batch_size):
+            part = images[start : start + batch_size]
+            captured.clear()
+            x = to_float(part.images, device).requires_grad_(True)
+            logits = network(x)
+            # The sum, not the mean: a row of the gradient is then that image's own gradient.
+            loss = functional.cross_entropy(logits, torch.from_numpy(part.labels).to(device), reduction="sum")
+            order = list(captured)
+            gradients = torch.autograd.grad(loss, [captured[name] for name in order])
+            for name, gradient in zip(order, gradients, strict=True):
+                sums[name].add(captured[name].detach(), gradient)
+            progress(start + len(part))
     return {h: {name: sums[name].score(h) for name in captured} for h in heuristics}
 
 
@@ -100,10 +116,10 @@ class _Moments:
 
     def __init__(self) -> None:
         self.count = 0
-        self.gradient = self.magnitude = self.mean = self.squares = torch.zeros((), dtype=torch.float64)
+        self.gradient = self.magnitude = self.product = self.mean = self.squares = torch.zeros((), dtype=torch.float64)
 
     def add(self, z: Tensor, gradient: Tensor) -> None:
-        z64 = z.double()
+        z64, gradient64 = z.double(), gradient.double()
         count = z64.shape[0]
         mean = z64.mean(0)
         # Chan's merge of two samples: no difference of large squares, so a large mean costs no digits.
@@ -113,7 +129,8 @@ class _Moments:
         self.squares = self.squares.to(z64.device) + squares
         self.mean = self.mean.to(z64.device) + delta * (count / total)
         self.magnitude = self.magnitude.to(z64.device) + z64.abs().sum(0)
-        self.gradient = self.gradient.to(z64.device) + gradient.double().abs().sum(0)
+        self.gradient = self.gradient.to(z64.device) + gradient64.abs().sum(0)
+        self.product = self.product.to(z64.device) + (gradient64 * z64).abs().sum(0)
         self.count = total
 
     def score(self, heuristic: Heuristic) -> NDArray[np.float32]:
@@ -121,6 +138,7 @@ class _Moments:
             Heuristic.GRADIENT: lambda: self.gradient / self.count,
             Heuristic.MAGNITUDE: lambda: self.magnitude / self.count,
             Heuristic.VARIANCE: lambda: self.squares / (self.count - 1),
+            Heuristic.PRODUCT: lambda: self.product / self.count,
         }[heuristic]()
         return value.float().cpu().numpy()
 

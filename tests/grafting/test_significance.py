@@ -13,7 +13,7 @@ from torch.nn import functional
 from harness.data.datasets import score_subset
 from harness.data.images import ImageSet
 from harness.domain import UsageError
-from harness.grafting.significance import Heuristic, significance
+from harness.grafting.significance import Heuristic, random_significance, significance
 from harness.networks.grafted import graft_
 
 
@@ -60,6 +60,7 @@ def reference(network: Branched, images: ImageSet) -> dict[str, dict[str, np.nda
         "gradient": {name: np.abs(g).mean(0) for name, g in gs.items()},
         "magnitude": {name: np.abs(z).mean(0) for name, z in zs.items()},
         "variance": {name: z.var(0, ddof=1) for name, z in zs.items()},
+        "product": {name: np.abs(gs[name] * z).mean(0) for name, z in zs.items()},
     }
 
 
@@ -67,6 +68,7 @@ def reference(network: Branched, images: ImageSet) -> dict[str, dict[str, np.nda
 def test_scores_are_the_formulas(network: Branched, images: ImageSet, batch_size: int) -> None:
     found = significance(network, images, batch_size=batch_size)
     expected = reference(network, images)
+    assert set(found) == set(expected)
     for heuristic, layers in found.items():
         assert list(layers) == ["block.1", "late"], "in the order of use"
         for name, score in layers.items():
@@ -127,9 +129,38 @@ def test_a_network_without_relu_is_refused(images: ImageSet) -> None:
         significance(nn.Sequential(nn.Flatten(), nn.Linear(36, 4)), images)
 
 
-@pytest.mark.parametrize(("text", "expected"), [("GAP", "gradient"), ("sap", "magnitude"), ("variance", "variance")])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("GAP", "gradient"), ("sap", "magnitude"), ("variance", "variance"), ("Product", "product")]
+)
 def test_heuristics_by_either_name(text: str, expected: str) -> None:
     assert Heuristic.parse(text).value == expected
+
+
+def test_product_is_of_each_image_and_not_of_the_means(network: Branched, images: ImageSet) -> None:
+    found = significance(network, images)
+    for name in ("block.1", "late"):
+        of_means = found[Heuristic.GRADIENT][name] * found[Heuristic.MAGNITUDE][name]
+        assert not np.allclose(found[Heuristic.PRODUCT][name], of_means, rtol=0.01)
+
+
+def test_learned_and_random_scores_are_no_means(network: Branched, images: ImageSet) -> None:
+    with pytest.raises(ValueError, match="means over images"):
+        significance(network, images, [Heuristic.HYDRA])
+
+
+def test_random_scores_are_those_of_their_seed() -> None:
+    scores = random_significance(5000, 3)
+    assert (scores == random_significance(5000, 3)).all()
+    assert (scores != random_significance(5000, 4)).any()
+    assert scores.dtype == np.float32
+    assert 0 <= scores.min() < 0.01
+    assert 0.99 < scores.max() < 1
+
+
+def test_progress_counts_images(network: Branched, images: ImageSet) -> None:
+    told: list[int] = []
+    significance(network, images, batch_size=5, progress=told.append)
+    assert told == [5, 10, 13]
 
 
 def test_an_unknown_heuristic_is_refused() -> None:
