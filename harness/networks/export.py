@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from harness.domain import LgBenchError, UnsupportedNetworkError
 from harness.formats.compressed import write_gz
 from harness.formats.onnx_file import open_session, run_flat
+from harness.networks.batch_norm import merge_batch_norm_
 from harness.networks.grafted import GraftedReLU
 from harness.networks.modes import eval_mode
 from harness.networks.onnx_passes import attributes, fold_batch_norm_, fold_constants_, strip_
@@ -75,7 +76,7 @@ def export_onnx(model: nn.Module, input_shape: tuple[int, ...], opset: int = OPS
     """
     if opset not in OPSETS:
         raise ValueError(f"opset {opset} is not one of {OPSETS.start} to {OPSETS.stop - 1}")
-    proto = _traced(_prepared(model), input_shape, opset)
+    proto = _traced(_prepared(model, input_shape), input_shape, opset)
     _replace_markers_(proto)
     fold_constants_(proto)
     fold_batch_norm_(proto)
@@ -209,9 +210,11 @@ class _NamedGraft(_NamedRelu):
         return self.slope * x + self.intercept + self.keep * super().forward(x)
 
 
-def _prepared(model: nn.Module) -> nn.Module:
-    """Returns a copy on the CPU in eval mode, whose activations carry their names into the export."""
+def _prepared(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+    """Returns a copy on the CPU in eval mode, whose layers and activations carry their names into the export."""
     prepared = copy.deepcopy(model).cpu().eval()
+    # Left to the exporter, merged layers lose their names and are rounded more than once.
+    merge_batch_norm_(prepared, input_shape)
     for name, module in list(prepared.named_modules(remove_duplicate=False)):
         if isinstance(module, nn.ReLU | GraftedReLU):
             named = _NamedGraft(name, module) if isinstance(module, GraftedReLU) else _NamedRelu(name)

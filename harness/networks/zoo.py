@@ -24,6 +24,7 @@ from harness.domain import UsageError
 from harness.files import sha256_bytes, write_atomically
 from harness.formats.onnx_file import load_model_bytes
 from harness.networks.architectures import ARCHITECTURES
+from harness.networks.batch_norm import batch_norm_names, merge_batch_norm_
 from harness.networks.grafted import GraftedReLU, graft_, neuron_shapes, relu_names
 
 MANIFEST_SCHEMA = 1
@@ -112,6 +113,8 @@ class NetworkManifest:
     mask: FileHash | None = None
     rounding: str = "float16"
     """`float16`: all weights are float16 numbers, stored as float32; `none`."""
+    batch_norm: str = "none"
+    """`folded`: the architecture has batch normalisation, which is merged into the layers' weights; `kept`; `none`."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """Hashes of the images, and remarks on them."""
     schema: int = MANIFEST_SCHEMA
@@ -212,6 +215,7 @@ def restore(
 ) -> nn.Module:
     """Returns `network`, in eval mode, with the weights and graftings of an ONNX file that was exported from its twin.
 
+    Files have batch normalisation merged into the layers, so the network loses it too, as by `merge_batch_norm_`.
     A grafted activation stands in the file as A * x + B + C * relu(x) with constants; its mask is C == 0. Slope and
     intercept of a neuron that is not grafted are not in the file and get their start values: no output depends on them.
 
@@ -225,10 +229,11 @@ def restore(
         UsageError: the file lacks a weight of the network or has it in another shape.
     """
     graph = _Graph(onnx.load_model_from_string(onnx_bytes).graph)
+    merge_batch_norm_(network, input_shape)
     shapes = neuron_shapes(network, input_shape)
     grafts = {name: graft for name in relu_names(network) if (graft := graph.graft(name)) is not None}
     with torch.no_grad():
-        for name, parameter in network.named_parameters():
+        for name, parameter in _stored(network):
             value = graph.constants.get(name)
             if value is None or tuple(value.shape) != tuple(parameter.shape):
                 found = "is missing" if value is None else f"is {value.shape}, not {tuple(parameter.shape)}"
@@ -270,6 +275,15 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "onnx": onnx.__version__,
     }
+
+
+def _stored(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yields what a file has to say of a network: its parameters, and statistics that could not be merged into them."""
+    yield from network.named_parameters()
+    for norm in batch_norm_names(network):
+        for name, buffer in network.get_submodule(norm).named_buffers(recurse=False):
+            if name in ("running_mean", "running_var"):
+                yield f"{norm}.{name}", buffer
 
 
 def _optional(kind: type[T], raw: Mapping[str, Any] | None) -> T | None:

@@ -1,4 +1,4 @@
-"""From a trained network to committed files: round, measure, export, write network and manifest."""
+"""From a trained network to committed files: fold, round, measure, export, write network and manifest."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from harness.data.images import ImageSet
 from harness.domain import LgBenchError, UsageError
 from harness.files import sha256_bytes
 from harness.networks import zoo
+from harness.networks.batch_norm import batch_norm_state, fold_batch_norm
 from harness.networks.export import PARITY_TOLERANCE, check_parity, export_onnx, round_to_float16_, write_onnx_gz
 from harness.training.evaluate import Accuracy, PgdConfig, evaluate
 from harness.training.loop import EpochRecord, TrainingConfig
@@ -44,13 +45,14 @@ def publish(
     attack: PgdConfig | None = None,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> zoo.NetworkManifest:
-    """Rounds the network to float16 numbers, measures it, and writes `<variant>.onnx.gz` and `<variant>.json`.
+    """Folds, rounds to float16 numbers and measures the network, and writes `<variant>.onnx.gz` and `<variant>.json`.
 
-    What is measured is what is written: rounding comes first. Nothing is written when the exported file and the
-    PyTorch network disagree. The manifest is written last, so it stands only beside a complete network.
+    What is measured is what is written: first batch normalisation is merged into the layers before it, then weights are
+    rounded. Nothing is written when the exported file and the PyTorch network disagree. The manifest is written last,
+    so it stands only beside a complete network.
 
     Args:
-        network: trained; its weights are rounded in place.
+        network: trained; it is not changed.
         folder: `models/<benchmark>`.
         origin: where the network comes from.
         config: its training.
@@ -61,14 +63,13 @@ def publish(
 
     Raises:
         UsageError: the training has no finished epoch.
-        LgBenchError: a weight is too large for float16, or the exported network differs.
+        LgBenchError: a weight is too large for float16, or the folded or the exported network differs.
     """
     if not history:
         raise UsageError("the training has finished no epoch, so there is no network to publish")
     input_shape = tuple(test.images.shape[1:])
     attack = PgdConfig.pgd100(config.eps) if attack is None else attack
-    network.eval()
-    round_to_float16_(network)
+    network = round_to_float16_(fold_batch_norm(network, input_shape))
     exported = export_onnx(network, input_shape)
     parity = check_parity(network, exported, input_shape)
     if not parity.agrees:
@@ -102,6 +103,7 @@ def publish(
         parity=zoo.Parity(parity.max_abs_diff, parity.inputs),
         parent=origin.parent,
         mask=origin.mask,
+        batch_norm=batch_norm_state(network),
         data={**origin.data, "test_sha256": images_sha256(test)},
     )
     write_onnx_gz(path, exported)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from harness.domain import LgBenchError, UnsupportedNetworkError
 from harness.networks import export
 from harness.networks.architectures import cifar10_cnn_b
+from harness.networks.batch_norm import fold_batch_norm
 from harness.networks.export import check_parity, export_checked, export_onnx, round_to_float16_
 from harness.networks.grafted import GraftedReLU, graft_, neuron_shapes
 
@@ -81,6 +82,15 @@ def test_only_standard_operators_static_shapes_and_no_batch_norm(network: Residu
     assert [d.dim_value for d in result.type.tensor_type.shape.dim] == [1, 3]
     read = {name for node in model.graph.node for name in node.input}
     assert {tensor.name for tensor in model.graph.initializer} <= read
+
+
+def test_merged_layers_keep_their_names(network: Residual) -> None:
+    folded = fold_batch_norm(network, SHAPE)
+    constants = {t.name: t for t in onnx.load_model_from_string(export_onnx(network, SHAPE)).graph.initializer}
+    for layer in ("stem", "blocks.0.1", "fc"):
+        for part in ("weight", "bias"):
+            value = folded.get_submodule(layer).get_parameter(part).detach().numpy()
+            np.testing.assert_array_equal(numpy_helper.to_array(constants[f"{layer}.{part}"]), value)
 
 
 def test_relu_nodes_carry_the_names_of_their_activations(network: Residual) -> None:
