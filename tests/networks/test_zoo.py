@@ -107,7 +107,7 @@ def test_the_same_seed_builds_the_same_network() -> None:
 
 
 def test_an_unknown_architecture_is_refused() -> None:
-    with pytest.raises(UsageError, match="known: .*, cifar10_cnn_b, "):
+    with pytest.raises(UsageError, match=r"known: .*, cifar10_cnn_b, "):
         zoo.build("cifar10_cnn_z")
 
 
