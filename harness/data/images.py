@@ -13,17 +13,17 @@ class ImageSet:
     """Images with labels, in the data set's own order.
 
     Raises:
-        ValueError: images and labels do not fit each other.
+        ValueError: images and labels do not fit each other, or the images are of another kind.
     """
 
-    images: NDArray[np.uint8]
-    """`(N, C, H, W)`, 0 to 255."""
+    images: NDArray[np.uint8] | NDArray[np.float32]
+    """`(N, C, H, W)`, bytes from 0 to 255. A user's own may have another shape `(N, ...)`, or be float32 in [0, 1]."""
     labels: NDArray[np.int64]
     """`(N,)`."""
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.dtype != np.uint8:
-            raise ValueError("images must be a (N, C, H, W) array of uint8")
+        if self.images.ndim < 2 or self.images.dtype not in (np.uint8, np.float32):
+            raise ValueError("images must be a (N, ...) array of uint8, or of float32 in [0, 1]")
         if self.labels.shape != self.images.shape[:1]:
             raise ValueError("there must be one label for each image")
 

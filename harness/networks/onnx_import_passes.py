@@ -60,8 +60,7 @@ def fix_free_dimensions_(model: onnx.ModelProto) -> None:
     inputs = [value for value in model.graph.input if value.name not in weights]
     for value in inputs:
         for dimension in value.type.tensor_type.shape.dim:
-            if dimension.dim_value < 1:
-                dimension.dim_value = 1
+            dimension.dim_value = max(dimension.dim_value, 1)
     kept = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in inputs]
     del model.graph.input[:]
     model.graph.input.extend(kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 from harness.data.images import ImageSet
 from harness.training.adversarial import input_gradient, project, uniform_noise
+
+BLOCK = 500
+"""Inputs whose random starts are drawn together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,13 @@ class Accuracy:
 
 
 def to_float(images: np.ndarray, device: torch.device) -> Tensor:
-    """Returns uint8 images as float32 in [0, 1] on `device`; the value of a pixel is `byte / 255` in float32."""
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device).float().div_(255)
+    """Returns images as float32 in [0, 1] on `device`; the value of a pixel of bytes is `byte / 255` in float32."""
+    return in_unit_range(torch.from_numpy(np.ascontiguousarray(images)).to(device))
+
+
+def in_unit_range(images: Tensor) -> Tensor:
+    """Returns bytes as float32 in [0, 1]; images that are float32 already are as they are."""
+    return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 
 def withstands(network: nn.Module, x: Tensor, y: Tensor, attack: PgdConfig, generator: torch.Generator) -> Tensor:
@@ -69,10 +78,13 @@ def withstands(network: nn.Module, x: Tensor, y: Tensor, attack: PgdConfig, gene
     Inputs that are lost already, to `x` itself or to an earlier restart, are not attacked again. The noise is drawn for
     the whole batch all the same, so that an input's random start does not depend on the fate of the others.
     """
-    with torch.no_grad():
-        robust: Tensor = network(x).argmax(1) == y
+    return _withstands(network, x, y, attack, lambda: uniform_noise(x, attack.eps, generator))
+
+
+def _withstands(network: nn.Module, x: Tensor, y: Tensor, attack: PgdConfig, draw: Callable[[], Tensor]) -> Tensor:
+    robust = _right(network, x, y)
     for _ in range(attack.restarts):
-        noise = uniform_noise(x, attack.eps, generator)
+        noise = draw()
         left = robust.nonzero().flatten()
         if not left.numel():
             break
@@ -81,9 +93,14 @@ def withstands(network: nn.Module, x: Tensor, y: Tensor, attack: PgdConfig, gene
         for _ in range(attack.steps):
             gradient = input_gradient(network, x_left + delta, y_left)
             delta = project(x_left, delta + attack.alpha * gradient.sign(), attack.eps)
-        with torch.no_grad():
-            robust[left] = network(x_left + delta).argmax(1) == y_left
+        robust[left] = _right(network, x_left + delta, y_left)
     return robust
+
+
+def _right(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        right: Tensor = network(x).argmax(1) == y
+    return right
 
 
 def evaluate(
@@ -91,17 +108,20 @@ def evaluate(
     data: ImageSet,
     attack: PgdConfig,
     seed: int = 0,
-    batch_size: int = 500,
+    batch_size: int = BLOCK,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> Accuracy:
-    """Returns the network's accuracies on `data`; the same seed, device and batch size give the same figures.
+    """Returns the network's accuracies on `data`; the same seed and device give the same figures.
+
+    Every input's random starts are a function of the seed and of its place in `data`, whatever the batch size. A
+    library may still sum in another order in batches of another size, which can move an input that stands on the edge.
 
     Args:
         network: maps images in [0, 1] to logits; evaluated in eval mode, its mode is restored.
         data: images and labels.
         attack: what RA is measured under.
         seed: seeds the attack's random starts.
-        batch_size: inputs a batch.
+        batch_size: inputs a pass, at most `BLOCK`.
         progress: called with the number of inputs done.
     """
     device = next(network.parameters()).device
@@ -109,14 +129,21 @@ def evaluate(
     network.eval()
     correct = robust = 0
     try:
-        for start in range(0, len(data), batch_size):
-            part = data[start : start + batch_size]
+        for block in range(0, len(data), BLOCK):
+            part = data[block : block + BLOCK]
             x, y = to_float(part.images, device), torch.from_numpy(part.labels).to(device)
-            generator = torch.Generator(device).manual_seed(seed * 1_000_003 + start)
-            with torch.no_grad():
-                correct += int((network(x).argmax(1) == y).sum())
-            robust += int(withstands(network, x, y, attack, generator).sum())
-            progress(start + len(part))
+            for at in range(0, len(part), batch_size):
+                some = slice(at, at + batch_size)
+                generator = torch.Generator(device).manual_seed(seed * 1_000_003 + block)
+                draw = partial(_part_of_noise, x, attack.eps, generator, some)
+                correct += int(_right(network, x[some], y[some]).sum())
+                robust += int(_withstands(network, x[some], y[some], attack, draw).sum())
+                progress(min(block + at + batch_size, block + len(part)))
     finally:
         network.train(was_training)
     return Accuracy(len(data), correct, robust)
+
+
+def _part_of_noise(x: Tensor, eps: float, generator: torch.Generator, part: slice) -> Tensor:
+    # Drawn for the whole block each time: what is left out costs little beside the attack's steps.
+    return uniform_noise(x, eps, generator)[part]

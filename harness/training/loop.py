@@ -26,7 +26,7 @@ from harness.files import atomic_writer
 from harness.networks.grafted import GraftedReLU
 from harness.training.adversarial import fgsm_random_start, grad_align
 from harness.training.augment import crop_and_flip
-from harness.training.evaluate import PgdConfig, evaluate
+from harness.training.evaluate import PgdConfig, evaluate, in_unit_range
 from harness.training.schedule import Knots, Schedule, factor
 
 CHECKPOINT_SCHEMA = 1
@@ -43,6 +43,7 @@ class TrainingConfig:
     alpha: float = 2.5 / 255
     """Step of the FGSM example: 1.25 eps."""
     epochs: int = 200
+    """0 where a network is measured and published without any training."""
     batch_size: int = 128
     lr: float = 0.1
     """Peak learning rate of the weights; 0 freezes them."""
@@ -61,8 +62,8 @@ class TrainingConfig:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise UsageError("a training needs at least one epoch and batches of at least one image")
+        if self.epochs < 0 or self.batch_size < 1:
+            raise UsageError("a training needs batches of at least one image, and cannot have fewer than no epochs")
         if not 0 < self.eps <= 1 or self.alpha <= 0:
             raise UsageError(f"eps must be in (0, 1] and alpha positive, not {self.eps} and {self.alpha}")
         if min(self.lr, self.graft_lr, self.momentum, self.weight_decay, self.gradalign) < 0:
@@ -96,6 +97,7 @@ class EpochRecord:
     """Accuracies after one epoch, in percent, under the one-step attack of training."""
 
     epoch: int
+    """From 0; -1 where the network was not trained."""
     loss: float
     val_sa: float
     val_ra: float
@@ -152,7 +154,7 @@ class Trainer:
 
     Raises:
         UsageError: the checkpoint exists but is of another configuration, starting network or training set, or cannot
-            be read; or no parameter would move.
+            be read; no parameter would move, or there is no epoch.
     """
 
     def __init__(
@@ -164,6 +166,8 @@ class Trainer:
         checkpoint: Path | None = None,
     ) -> None:
         self.network, self.config, self.validation, self.checkpoint = network, config, validation, checkpoint
+        if config.epochs < 1:
+            raise UsageError("a training needs at least one epoch")
         self.device = next(network.parameters()).device
         self.images = torch.from_numpy(train.images).to(self.device)
         self.labels = torch.from_numpy(train.labels).to(self.device)
@@ -253,7 +257,7 @@ class Trainer:
         """Takes one optimiser step on the training images at `index`; returns the loss."""
         config, state = self.config, self.state
         generator = self._generator(self.device, state.step)
-        x, y = self.images[index].float().div_(255), self.labels[index]
+        x, y = in_unit_range(self.images[index]), self.labels[index]
         if config.augment:
             x = crop_and_flip(x, generator)
         delta = fgsm_random_start(self.network, x, y, config.eps, config.alpha, generator)

@@ -96,6 +96,33 @@ def test_figures_repeat_and_the_mode_is_restored() -> None:
     assert first.robust <= first.correct
 
 
+@pytest.mark.parametrize("batch_size", [7, 500])
+def test_figures_do_not_depend_on_the_batch_size(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.training.evaluate.BLOCK", 40)
+    data, attack = small_images(90), replace(ATTACK, eps=0.3, restarts=2)
+    seen: list[Tensor] = []
+
+    def start(x: Tensor, eps: float, generator: torch.Generator) -> Tensor:
+        noise = uniform_noise(x, eps, generator)
+        seen.append(noise)
+        return noise
+
+    monkeypatch.setattr("harness.training.evaluate.uniform_noise", start)
+    network = small_network(1)
+    expected = evaluate(network, data, attack, seed=3, batch_size=40)
+    draws = {tuple(noise.flatten().tolist()) for noise in seen}
+    assert expected == evaluate(network, data, attack, seed=3, batch_size=batch_size)
+    assert {tuple(noise.flatten().tolist()) for noise in seen} == draws, "the starts are those of the block"
+    assert len(draws) == 6, "three blocks, two restarts"
+    assert 0 < expected.robust < expected.correct
+
+
+def test_float_images_are_taken_as_they_are() -> None:
+    data, network = small_images(50), small_network()
+    floats = ImageSet(data.images.astype("float32") / 255, data.labels)
+    assert evaluate(network, floats, ATTACK) == evaluate(network, data, ATTACK)
+
+
 def test_the_mode_is_restored_after_an_error() -> None:
     network = small_network().train()
     bad = small_images(5)

@@ -167,6 +167,11 @@ def test_frozen_weights_do_not_move() -> None:
     assert torch.equal(grafted.relu2.slope[~linear], before["relu2.slope"][~linear])
 
 
+def test_a_training_without_epochs_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least one epoch"):
+        trainer(small_network(), config=replace(CONFIG, epochs=0))
+
+
 def test_nothing_to_train_is_refused() -> None:
     with pytest.raises(UsageError, match="no parameter would move"):
         trainer(small_network(), config=replace(CONFIG, lr=0.0))
@@ -175,7 +180,7 @@ def test_nothing_to_train_is_refused() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"epochs": 0},
+        {"epochs": -1},
         {"eps": 0.0},
         {"eps": float("nan")},
         {"lr": -1.0},
