@@ -32,6 +32,10 @@ class UnsupportedNetworkError(LgBenchError):
     """A network has an operator or form that the reader does not know; the message names the node. Never a crash."""
 
 
+class UnsupportedPropertyError(LgBenchError):
+    """A valid property asks what is not supported, such as a comparison of two networks; the message says where."""
+
+
 class Verdict(StrEnum):
     """What is known of an instance; VNN-COMP's words. The property file asks for a violation."""
 

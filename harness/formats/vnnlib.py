@@ -1,25 +1,25 @@
-"""VNN-LIB 1.0 properties: read in the dialects that occur, written in the one form that every reader takes.
+"""VNN-LIB properties: 1.0 read in the dialects that occur, 2.0 through the official parser; written by `vnnlib_writer`.
 
 A property file describes the violation: satisfiable means that the network is not safe on the box.
 """
 
 from __future__ import annotations
 
-from decimal import Decimal
-from functools import lru_cache
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from harness.domain import Property, UsageError
 from harness.formats.compressed import read_text
+from harness.formats.vnnlib2_reader import parse_property_2
+from harness.formats.vnnlib2_text import is_version_2
 from harness.formats.vnnlib_normalise import normalise
 from harness.formats.vnnlib_reader import read_statements
+from harness.formats.vnnlib_writer import exact_decimal, robustness_box, write_robustness_property
+
+__all__ = ["exact_decimal", "parse_property", "read_property", "robustness_box", "write_robustness_property"]
 
 
 def read_property(path: Path, input_size: int | None = None, output_size: int | None = None) -> Property:
-    """Returns the property of a VNN-LIB 1.0 file.
+    """Returns the property of a VNN-LIB file of either version.
 
     Args:
         path: `.vnnlib` or `.vnnlib.gz`; a missing file is looked for with `.gz` added.
@@ -28,6 +28,7 @@ def read_property(path: Path, input_size: int | None = None, output_size: int | 
 
     Raises:
         UsageError: there is no such file, it is not understood (with line and column), or it does not fit the network.
+        UnsupportedPropertyError: it is valid, but about more than one network with one input and one output.
     """
     found = parse_property(read_text(path), str(path))
     for kind, name, size, wanted in (
@@ -41,11 +42,12 @@ def read_property(path: Path, input_size: int | None = None, output_size: int | 
 
 
 def parse_property(text: str, source: str) -> Property:
-    """Returns the property that a VNN-LIB 1.0 text describes.
+    """Returns the property that a VNN-LIB text describes.
 
-    Accepted beside the usual form: constants on either side, `or` without `and`, boxes inside `or` (also mixed
-    with output constraints), several `or`s (their product), a top-level `and`, strict comparisons, equations,
-    linear terms with `+`, `-`, `*`. Conjunctions keep the order of the text.
+    A text that begins with `(vnnlib-version ...)` is read as 2.0. Of 1.0 is accepted beside the usual form: constants
+    on either side, `or` without `and`, boxes inside `or` (also mixed with output constraints), several `or`s (their
+    product), a top-level `and`, strict comparisons, equations, linear terms with `+`, `-`, `*`. Conjunctions keep the
+    order of the text.
 
     Args:
         text: the property.
@@ -53,71 +55,11 @@ def parse_property(text: str, source: str) -> Property:
 
     Raises:
         UsageError: the text is not understood, with line and column; or it declares no input.
+        UnsupportedPropertyError: see `read_property`.
     """
+    if is_version_2(text):
+        return parse_property_2(text, source)
     statements = read_statements(text, source)
     if not statements.inputs:
         raise UsageError(f"{source}: declares no input X_0; check that it is a VNN-LIB 1.0 property")
     return normalise(statements)
-
-
-def robustness_box(image: NDArray[np.float32], eps: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns lower and upper bounds `clip(image -+ eps, 0, 1)`, computed in float32.
-
-    Args:
-        image: `(inputs,)` float32 in [0, 1].
-        eps: radius in the maximum norm, rounded to float32 before use.
-
-    Raises:
-        ValueError: the image is not flat float32 in [0, 1], or the radius is negative.
-    """
-    if image.ndim != 1 or image.dtype != np.float32 or not ((image >= 0) & (image <= 1)).all():
-        raise ValueError("an image is a flat float32 array in [0, 1]")
-    radius = np.float32(eps)
-    if not radius >= 0:
-        raise ValueError(f"a radius cannot be {eps}")
-    zero, one = np.float32(0), np.float32(1)
-    return np.clip(image - radius, zero, one), np.clip(image + radius, zero, one)
-
-
-def write_robustness_property(
-    lower: NDArray[np.float32], upper: NDArray[np.float32], label: int, classes: int, comment: str = ""
-) -> str:
-    """Returns a VNN-LIB 1.0 text: some input in the box gives another class an output of at least the label's.
-
-    Bounds are printed exactly, without exponent, and read back bit-equal; one statement a line, and the form of
-    the disjunction is the one that the competition's own reader takes.
-
-    Args:
-        lower: `(inputs,)` float32.
-        upper: `(inputs,)` float32.
-        label: the class that has to win.
-        classes: number of outputs.
-        comment: text for the head of the file, any number of lines.
-
-    Raises:
-        ValueError: bounds of another type or shape, not finite, or crossed; a label that is not a class.
-    """
-    if lower.dtype != np.float32 or upper.dtype != np.float32 or lower.ndim != 1 or lower.shape != upper.shape:
-        raise ValueError("bounds are two flat float32 arrays of one length")
-    if not (np.isfinite(lower) & np.isfinite(upper) & (lower <= upper)).all():
-        raise ValueError("bounds must be finite, and no lower bound above its upper bound")
-    if not (classes >= 2 and 0 <= label < classes):
-        raise ValueError(f"label {label} is not one of {classes} classes")
-    lines = [f"; {line}".rstrip() for line in comment.splitlines()]
-    lines += [f"(declare-const X_{i} Real)" for i in range(lower.size)]
-    lines += [f"(declare-const Y_{j} Real)" for j in range(classes)]
-    for i, (low, high) in enumerate(zip(lower.tolist(), upper.tolist(), strict=True)):
-        lines.append(f"(assert (>= X_{i} {exact_decimal(low)}))")
-        lines.append(f"(assert (<= X_{i} {exact_decimal(high)}))")
-    lines.append("(assert (or")
-    lines += [f"    (and (>= Y_{j} Y_{label}))" for j in range(classes) if j != label]
-    lines.append("))")
-    return "\n".join(lines) + "\n"
-
-
-# An image has 256 grey values, so the bounds of all properties of a data set are a few hundred numbers.
-@lru_cache(maxsize=4096)
-def exact_decimal(value: float) -> str:
-    """Returns the exact value of a finite number as a decimal with a point and without exponent."""
-    text = format(Decimal(value), "f")
-    return text if "." in text else text + ".0"

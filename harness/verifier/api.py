@@ -12,7 +12,16 @@ from typing import IO
 
 import torch
 
-from harness.domain import LgBenchError, Limits, Property, Stage, ToolAnswer, UnsupportedNetworkError, Verdict
+from harness.domain import (
+    LgBenchError,
+    Limits,
+    Property,
+    Stage,
+    ToolAnswer,
+    UnsupportedNetworkError,
+    UnsupportedPropertyError,
+    Verdict,
+)
 from harness.formats.engine_protocol import EngineRequest, decode_request, encode_answer
 from harness.formats.onnx_file import load_model_bytes
 from harness.formats.vnnlib import read_property
@@ -95,13 +104,16 @@ def serve_request(request: EngineRequest, emit: Emit, strict: bool = False, prog
 def _properties(engine: Engine, request: EngineRequest, emit: Emit, strict: bool) -> dict[str, Property]:
     """Returns the properties that are left to decide.
 
-    Answered here: what cannot be read or does not fit the network, with `error`; what no input satisfies, with `unsat`.
+    Answered here: what cannot be read or does not fit the network, with `error`; what no input satisfies, with `unsat`;
+    what is valid but not supported, with `unknown`.
     """
     good: dict[str, Property] = {}
     for key, path in request.properties.items():
         try:
             prop = read_property(path)
             engine.check(prop, str(path))
+        except UnsupportedPropertyError as error:
+            _all({key: path}, Verdict.UNKNOWN, str(error), emit)
         except LgBenchError as error:
             if strict:
                 raise

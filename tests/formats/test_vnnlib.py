@@ -139,7 +139,7 @@ def test_a_strict_input_bound_excludes_its_end() -> None:
         (HEAD + "(declare-const Z_0 Real)", "5:16", "'Z_0' cannot be declared"),
         (HEAD + "(declare-const X_2 Int)", "5:16", "'Int'"),
         (HEAD + "(assert (<= X_0 1))(assert (>= X_0 0))(assert (<= X_1 1))", "2:16", "X_1 has no finite lower bound"),
-        ("(vnnlib-version <2.0>)", "1:1", "VNN-LIB 2.0"),
+        ("(vnnlib-version <2.0>)", "1:23", "VNN-LIB 2.0"),
     ],
 )
 def test_what_is_not_understood_is_one_line_with_its_place(text: str, where: str, what: str) -> None:
