@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import math
@@ -23,6 +24,9 @@ class ListedInstance:
     """File and line, for messages."""
     problem: str = ""
     """Why the instance cannot be decided, with file and line; empty where both of its files exist."""
+    networks: tuple[tuple[str, Path], ...] = ()
+    """Declared name and file of each network where the row lists several (VNN-LIB 2.0); `instance.network` then only
+    has a name made of theirs."""
 
 
 def read_list(path: Path) -> list[ListedInstance]:
@@ -37,14 +41,35 @@ def read_list(path: Path) -> list[ListedInstance]:
     Raises:
         UsageError: the file cannot be read, a row is malformed (with its line), or there is no row.
     """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    try:
-        rows = [_row(path, reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise UsageError(f"{path}:{reader.line_num}: not a CSV row ({error}); correct the line") from error
-    if not rows:
-        raise UsageError(f"{path}: lists no instances; write one 'network,property,seconds' row for each")
+    rows, problems = read_rows(path)
+    if problems:
+        raise UsageError(problems[0])
     return rows
+
+
+def read_rows(path: Path) -> tuple[list[ListedInstance], list[str]]:
+    """Returns the well-formed rows of a list, and what is wrong with the others, each with file and line.
+
+    A row that is no CSV ends the reading. See `read_list`.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    rows: list[ListedInstance] = []
+    problems: list[str] = []
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                try:
+                    rows.append(_row(path, reader.line_num, row))
+                except UsageError as error:
+                    problems.append(str(error))
+    except csv.Error as error:
+        problems.append(f"{path}:{reader.line_num}: not a CSV row ({error}); correct the line")
+    if not rows and not problems:
+        problems.append(f"{path}: lists no instances; write one 'network,property,seconds' row for each")
+    return rows, problems
 
 
 def read_instances(path: Path) -> list[Instance]:
@@ -89,20 +114,41 @@ def _row(path: Path, line: int, cells: list[str]) -> ListedInstance:
     where, row = f"{path}:{line}", [cell.strip() for cell in cells]
     if len(row) != 3:
         raise UsageError(f"{where}: {len(row)} columns; a row is 'network,property,seconds'")
-    if row[0].startswith("["):
-        raise UsageError(f"{where}: a row with several networks (VNN-LIB 2.0) is not supported; list one network")
     try:
         timeout_s = float(row[2])
     except ValueError:
         timeout_s = math.nan
     if not (math.isfinite(timeout_s) and timeout_s > 0):
         raise UsageError(f"{where}: the time limit '{row[2]}' is not a positive number of seconds; correct it")
+    if row[0].startswith("["):
+        return _several(path, where, row, timeout_s)
     files, problem = [], ""
     for name in row[:2]:
         file, trouble = _find(_inside(where, path.parent, name))
         files.append(file)
         problem = problem or (trouble and f"{where}: '{name}' {trouble}")
     return ListedInstance(Instance(files[0], files[1], timeout_s, row[0], row[1]), where, problem)
+
+
+def _several(path: Path, where: str, row: list[str], timeout_s: float) -> ListedInstance:
+    """Returns a row whose first column is a list of (declared name, path)."""
+    try:
+        pairs = [(str(name), str(file)) for name, file in ast.literal_eval(row[0])]
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        pairs = []
+    if not pairs or len({name for name, _ in pairs}) < len(pairs):
+        hint = "write it as [('name', 'onnx/file.onnx'), ...], each name once"
+        raise UsageError(f"{where}: '{row[0]}' is not a list of networks; {hint}")
+    problem = f"{where}: an instance of several networks is not supported by any verifier here; list one network"
+    found = []
+    for name in (*(file for _, file in pairs), row[1]):
+        file, trouble = _find(_inside(where, path.parent, name))
+        found.append(file)
+        problem = f"{where}: '{name}' {trouble}" if trouble else problem
+    networks = tuple((pairs[i][0], found[i]) for i in range(len(pairs)))
+    joined = "_".join(PurePosixPath(file).name.removesuffix(".gz").removesuffix(".onnx") for _, file in pairs)
+    instance = Instance(path.parent / joined, found[-1], timeout_s, row[0], row[1])
+    return ListedInstance(instance, where, problem, networks)
 
 
 def _find(file: Path) -> tuple[Path, str]:

@@ -152,9 +152,15 @@ def _select(listed: Sequence[ListedInstance], options: RunOptions) -> list[_Row]
 def _variant_names(instances: Sequence[Instance]) -> dict[Path, str]:
     """Returns network file to a name: the file's stem, or its path in the list where two stems are the same."""
     written = {instance.network: instance.network_name for instance in instances}
-    stems = {path: PurePosixPath(name).name.removesuffix(".gz").removesuffix(".onnx") for path, name in written.items()}
+    stems = {path: _network_stem(path, name) for path, name in written.items()}
     counts = Counter(stems.values())
     return {path: stem if counts[stem] == 1 else written[path] for path, stem in stems.items()}
+
+
+def _network_stem(path: Path, name: str) -> str:
+    # A list of several networks is no path; its instance's path is named after all of them.
+    file = path.name if name.startswith("[") else PurePosixPath(name).name
+    return file.removesuffix(".gz").removesuffix(".onnx")
 
 
 def _lowered(instance: Instance, timeout_s: float | None) -> Instance:

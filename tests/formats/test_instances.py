@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.domain import Instance, UsageError
-from harness.formats.instances import read_instances, read_list, write_instances
+from harness.formats.instances import read_instances, read_list, read_rows, write_instances
 
 SHARED = Path(__file__).parents[3] / "shared" / "vnncomp_cases"
 
@@ -105,3 +105,30 @@ def test_a_nameless_file_outside_is_not_written(folder: Path) -> None:
 )
 def test_public_lists(name: str, count: int) -> None:
     assert len(read_instances(SHARED / name / "instances.csv")) == count
+
+
+def test_a_row_of_several_networks_names_them_and_says_that_none_decides_it(folder: Path) -> None:
+    (folder / "onnx/b.onnx").touch()
+    path = folder / "instances.csv"
+    pair = "\"[('f', 'onnx/a.onnx'), ('g', 'onnx/{}.onnx')]\",vnnlib/p.vnnlib,5\n"
+    path.write_text(pair.format("b") + pair.format("none") + "onnx/a.onnx,vnnlib/p.vnnlib,6\n")
+    first, second, third = read_list(path)
+    assert first.networks == (("f", folder / "onnx/a.onnx.gz"), ("g", folder / "onnx/b.onnx"))
+    assert first.instance.network.name == "a_b"
+    assert first.problem.startswith(f"{path}:1: an instance of several networks")
+    assert second.problem.startswith(f"{path}:2: 'onnx/none.onnx' is no file")
+    assert (third.networks, third.problem) == ((), "")
+
+
+@pytest.mark.parametrize("cell", ["[('f', 'onnx/a.onnx'), ('f', 'onnx/a.onnx')]", "[]", "[1]", "[('f',", "[f(1)]"])
+def test_a_list_that_is_none_is_named(folder: Path, cell: str) -> None:
+    with pytest.raises(UsageError, match=r"instances\.csv:1: .* is not a list of networks"):
+        listed(folder, f'"{cell}",vnnlib/p.vnnlib,1\n')
+
+
+def test_all_wrong_rows_are_found_at_once(folder: Path) -> None:
+    path = folder / "instances.csv"
+    path.write_text("onnx/a.onnx,vnnlib/p.vnnlib\nonnx/a.onnx,vnnlib/p.vnnlib,1\nonnx/a.onnx,vnnlib/p.vnnlib,-1\n")
+    rows, problems = read_rows(path)
+    assert [row.where for row in rows] == [f"{path}:2"]
+    assert [problem.split(": ")[0] for problem in problems] == [f"{path}:1", f"{path}:3"]
