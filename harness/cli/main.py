@@ -48,6 +48,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "mask": LazyCommand("harness.cli.score", "mask", "Choose the neurons to graft from scores."),
     "graft": LazyCommand("harness.cli.graft", "graft", "Graft a network by a mask and fine-tune it."),
     "evaluate": LazyCommand("harness.cli.graft", "evaluate", "Measure standard and robust accuracy."),
+    "score-vnncomp": LazyCommand(
+        "harness.cli.score_vnncomp", "score_vnncomp", "Compute VNN-COMP's tables from result files."
+    ),
     "data": LazyCommand("harness.cli.data", "data", "Fetch or list data sets."),
     "tool": LazyCommand("harness.cli.tool", "tool", "List the verifiers that can be run."),
     "doctor": LazyCommand("harness.cli.doctor", "doctor", "Say what this machine offers."),

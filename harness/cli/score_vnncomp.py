@@ -1,0 +1,126 @@
+"""`lgbench score-vnncomp`: the tables of a competition from its result files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from harness.analysis.vnncomp import ScoredConflict, Scores, ToolScore, score
+from harness.judging.replay import Rules
+from harness.workflow.competition import Competition, load_competition
+
+_WIDTH = 100
+
+
+@click.command(name="score-vnncomp")
+@click.argument("results", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--rules",
+    type=click.Choice([rule.value for rule in Rules]),
+    default=Rules.Y2026.value,
+    show_default=True,
+    help="Of which year; 2025 published two tables.",
+)
+@click.option(
+    "--verdicts",
+    type=click.Path(path_type=Path),
+    metavar="CSV",
+    help="What witnesses are worth that are not at hand: benchmark,id,tool,verdict.",
+)
+@click.option(
+    "--instances",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The benchmarks' folders: their limits, and the files that witnesses are replayed on.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the tables as JSON.")
+def score_vnncomp(results: Path, rules: str, verdicts: Path | None, instances: Path | None, as_json: bool) -> None:
+    """Compute VNN-COMP's tables from DIR/TOOL/YEAR_BENCHMARK/results.csv[.gz].
+
+    A counterexample file beside a results.csv is replayed on ONNX Runtime where --instances has the benchmark; what
+    else is known of counterexamples stands in --verdicts. A sat of which nothing is known earns nothing. Wrong answers
+    are part of a score, so the exit code is 0 whatever the tables say; `lgbench compare` ends with 3 on a conflict.
+    """
+    chosen = Rules(rules)
+    loaded = _load(results, chosen, verdicts, instances)
+    scores = score(chosen, loaded.benchmarks, loaded.overheads, checked=loaded.checked)
+    for note in loaded.notes:
+        click.echo(f"note: {note}", err=True)
+    if as_json:
+        click.echo(json.dumps(scores_json(scores), indent=2))
+        return
+    console = Console()
+    console.width = max(console.width, _WIDTH)
+    for name, table in scores.benchmarks.items():
+        console.print(_benchmark_table(name, table, with_bonus=chosen is Rules.Y2022))
+        console.print()
+    console.print(_totals_table(scores.totals, chosen))
+    for conflict in scores.conflicts:
+        console.print(conflict_line(conflict), markup=False, highlight=False, soft_wrap=True)
+
+
+def scores_json(scores: Scores) -> dict[str, Any]:
+    """Returns `{"benchmarks": {name: {tool: line}}, "totals": {tool: score}}`; percents and totals are unrounded."""
+    return {
+        "benchmarks": {
+            name: {
+                tool: {
+                    "verified": line.verified,
+                    "falsified": line.falsified,
+                    "penalty": line.penalty,
+                    "points": line.points,
+                    "percent": line.percent,
+                }
+                for tool, line in table.items()
+            }
+            for name, table in scores.benchmarks.items()
+        },
+        "totals": dict(scores.totals),
+    }
+
+
+def conflict_line(conflict: ScoredConflict) -> str:
+    """Returns one line that says who contradicts whom, and whose counterexample is worth what."""
+    sat = ", ".join(f"{tool} ({witness or 'not checked'})" for tool, witness in conflict.sat_by.items())
+    what = "refuted" if conflict.proved else "contradicted"
+    return f"{conflict.benchmark} {conflict.id} {conflict.instance}: unsat {', '.join(conflict.unsat_by)} {what}: {sat}"
+
+
+def _load(results: Path, rules: Rules, verdicts: Path | None, instances: Path | None) -> Competition:
+    """Reads everything; replays take a while, so their progress is shown where somebody watches."""
+    console = Console(stderr=True)
+    columns = (TextColumn("counterexamples"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        return load_competition(
+            results, rules, verdicts, instances, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+
+
+def _benchmark_table(name: str, lines: Mapping[str, ToolScore], *, with_bonus: bool) -> Table:
+    table = Table(title=Text(name), title_justify="left", box=None, pad_edge=False)
+    table.add_column("tool", min_width=24)
+    heads = ["verified", "falsified", *(["fastest"] if with_bonus else []), "penalty", "points", "percent"]
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    for tool, line in lines.items():
+        counts = [line.verified, line.falsified, *([line.fastest] if with_bonus else []), line.penalty, line.points]
+        table.add_row(Text(tool), *map(str, counts), f"{line.percent:.1f}")
+    return table
+
+
+def _totals_table(totals: Mapping[str, float], rules: Rules) -> Table:
+    table = Table(title=Text(f"Total, rules of {rules}"), title_justify="left", box=None, pad_edge=False)
+    table.add_column("tool", min_width=24)
+    table.add_column("score", justify="right")
+    for tool, total in totals.items():
+        table.add_row(Text(tool), f"{total:.1f}")
+    return table
