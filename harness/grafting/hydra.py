@@ -1,9 +1,10 @@
 """Hydra: significance learned by gradient descent through a top-k mask, while the weights stay frozen.
 
 Sehwag et al., "HYDRA: Pruning Adversarially Robust Neural Networks", NeurIPS 2020, with neurons in the place of its
-weights: each neuron has a score; a forward pass keeps the neurons with the largest scores and drops the others; the gradient
-passes through that choice as if it were the score itself (straight-through), so a neuron's score grows where keeping it
-would lower the loss. The published grafting code names the heuristic but does not have it (reference, section 4).
+weights: each neuron has a score; a forward pass keeps the neurons with the largest scores and drops the others; the
+gradient passes through that choice as if it were the score itself (straight-through), so that a score grows where
+keeping the neuron would lower the loss. The published grafting code names the heuristic but does not have it
+(reference, section 4).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from harness.domain import UsageError
 from harness.files import atomic_writer
 from harness.networks.grafted import neuron_shapes, relu_names
 from harness.training.adversarial import fgsm_random_start
+from harness.training.evaluate import in_unit_range
 from harness.training.schedule import Schedule, factor
 
 CHECKPOINT_SCHEMA = 1
@@ -197,7 +199,7 @@ class HydraTraining:
         self.images = torch.from_numpy(np.ascontiguousarray(images.images)).to(self.device)
         self.labels = torch.from_numpy(np.ascontiguousarray(images.labels)).to(self.device)
         self.origin = _origin(network, config, images)
-        first = self.images[:INITIAL_IMAGES].float().div_(255)
+        first = in_unit_range(self.images[:INITIAL_IMAGES])
         self.network = GatedNetwork(network, tuple(first.shape[1:]), config, first)
         self.optimizer = torch.optim.SGD([self.network.scores], lr=config.lr, momentum=config.momentum)
         self.batches = -(-len(images) // config.batch_size)
@@ -260,7 +262,7 @@ class HydraTraining:
 
     def _batch(self, index: Tensor) -> float:
         config, epoch, batch = self.config, self.step // self.batches, self.step % self.batches
-        x, y = self.images[index].float().div_(255), self.labels[index]
+        x, y = in_unit_range(self.images[index]), self.labels[index]
         if config.adversarial:
             with _frozen(self.network.scores):
                 generator = self._generator(self.device, self.step)

@@ -64,7 +64,9 @@ def root_records(
         UsageError: the network or a property cannot be read, or the images do not fit the network.
         LgBenchError: the engine failed on an input, so that counts would be wrong.
     """
-    flat = images.images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+    flat = images.images.reshape(len(images), -1).astype(np.float32)
+    if images.images.dtype == np.uint8:
+        flat /= np.float32(255)
     try:
         outputs = clean_outputs(network, flat)
     except ValueError as error:
