@@ -435,6 +435,38 @@ def test_a_missing_network_names_those_that_are_here(spec: BenchmarkSpec, tmp_pa
     assert run(spec, tmp_path / "out", variants=("base",)).missing == 0
 
 
+TRAINING = """
+training: {eps: 2/255, alpha: 2.5/255, full: {epochs: 2, schedule: multistep}, short: {epochs: 1, schedule: onecycle}}
+grafting: {full: {epochs: 2, schedule: cosine}, short: {epochs: 1, schedule: cosine}}
+"""
+
+
+def test_missing_networks_that_can_be_trained_come_with_the_command(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    spec.source.write_text(spec.source.read_text() + TRAINING)
+    trainable = load_spec(spec.source)
+    spec.network_path("other").unlink()
+    with pytest.raises(UsageError, match=r"other\.onnx\.gz.*train_all tiny --data DIR`, or .*--variants base$"):
+        run(trainable, tmp_path / "out")
+    spec.network_path("base").unlink()
+    with pytest.raises(
+        UsageError, match=r"base\.onnx\.gz.*\(with 1 more\); make it with `.*train_all tiny --data DIR`$"
+    ):
+        run(trainable, tmp_path / "out")
+    own = spec.source.rename(spec.root / "mine.yaml")
+    with pytest.raises(UsageError, match=r"train_all .*mine\.yaml --data DIR"):
+        run(load_spec(own), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_network_that_nothing_makes_is_to_be_put_there(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    for name in ("base", "other"):
+        spec.network_path(name).unlink()
+    with pytest.raises(
+        UsageError, match=r"base\.onnx\.gz: the network of 'base' is missing \(with 1 more\); put it there"
+    ):
+        run(spec, tmp_path / "out")
+
+
 def test_a_network_that_is_not_its_manifests_is_refused(spec: BenchmarkSpec, tmp_path: Path) -> None:
     manifest = spec.root / "models/tiny/base.json"
     manifest.write_text(json.dumps({"onnx": {"sha256": "0" * 64}}))

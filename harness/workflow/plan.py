@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.analysis.summary import RunHeader
-from harness.config import BenchmarkSpec
+from harness.config import SPEC_FILE, BenchmarkSpec
 from harness.domain import UsageError
 from harness.files import sha256_bytes
 from harness.formats.instances import format_seconds
@@ -137,10 +137,22 @@ def check_networks(spec: BenchmarkSpec, variants: tuple[str, ...]) -> list[Check
     """
     missing = [name for name in variants if not spec.network_path(name).exists()]
     if missing:
-        present = [name for name in spec.variant_names if spec.network_path(name).exists()]
-        remedy = f"run the others with --variants {','.join(present)}" if present else "train them first"
-        raise UsageError(f"{spec.network_path(missing[0])}: the network of '{missing[0]}' is missing; {remedy}")
+        path = spec.network_path(missing[0])
+        more = f" (with {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise UsageError(f"{path}: the network of '{missing[0]}' is missing{more}; {_remedy(spec, missing[0])}")
     return [_check_network(spec, name) for name in variants]
+
+
+def _remedy(spec: BenchmarkSpec, variant: str) -> str:
+    """Returns what to do about a network that is missing: train it, where that is known, or run those that are here."""
+    present = [name for name in spec.variant_names if spec.network_path(name).exists()]
+    others = f"run the others with --variants {','.join(present)}" if present else ""
+    trained = spec.root / "models" / spec.name / f"{variant}.onnx.gz"
+    if spec.training is None or spec.grafting is None or spec.network_path(variant) != trained:
+        return others or "put it there"
+    known = spec.source.resolve() == (spec.root / "specs" / spec.name / SPEC_FILE).resolve()
+    command = f"scripts/train_all {spec.name if known else shlex.quote(str(spec.source))} --data DIR"
+    return f"make it with `{command}`" + (f", or {others}" if others else "")
 
 
 def _check_network(spec: BenchmarkSpec, variant: str) -> CheckedNetwork:
