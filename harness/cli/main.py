@@ -46,8 +46,13 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "train": LazyCommand("harness.cli.train", "train", "Train a network adversarially."),
     "score": LazyCommand("harness.cli.score", "score", "Score the significance of a network's neurons."),
     "mask": LazyCommand("harness.cli.score", "mask", "Choose the neurons to graft from scores."),
+    "adopt": LazyCommand("harness.cli.graft", "adopt", "Publish a network of your own, to graft or verify it."),
     "graft": LazyCommand("harness.cli.graft", "graft", "Graft a network by a mask and fine-tune it."),
+    "sweep": LazyCommand("harness.cli.sweep", "sweep", "Graft and verify a grid of recipes, and compare them."),
     "evaluate": LazyCommand("harness.cli.graft", "evaluate", "Measure standard and robust accuracy."),
+    "check-witness": LazyCommand(
+        "harness.cli.check_witness", "check_witness", "Replay a counterexample file and print what it is worth."
+    ),
     "score-vnncomp": LazyCommand(
         "harness.cli.score_vnncomp", "score_vnncomp", "Compute VNN-COMP's tables from result files."
     ),
