@@ -311,9 +311,25 @@ def run_training(trainer: Trainer, title: str, max_seconds: float | None) -> boo
 
 def publish_trained(trainer: Trainer, name: NetworkName, origin: Origin, test: ImageSet) -> zoo.NetworkManifest:
     """Rounds, measures and writes the network of a finished training, with a progress bar; see `publish`."""
-    history = tuple(trainer.state.history)
+    return publish_network(trainer.network, trainer.config, tuple(trainer.state.history), name, origin, test)
+
+
+def publish_network(
+    network: torch.nn.Module,
+    config: TrainingConfig,
+    history: tuple[EpochRecord, ...],
+    name: NetworkName,
+    origin: Origin,
+    test: ImageSet,
+) -> zoo.NetworkManifest:
+    """Measures and writes a network, with a progress bar; see `publish`."""
     with counting(f"{name.variant}: measuring SA and RA", len(test)) as progress:
-        return publish(trainer.network, name.folder, origin, trainer.config, history, test, progress=progress)
+        return publish(network, name.folder, origin, config, history, test, progress=progress)
+
+
+def dataset_of(manifest: zoo.NetworkManifest) -> str:
+    """Returns the data set of a network: what its manifest says, or the first word of its architecture."""
+    return str(manifest.data.get("dataset", manifest.architecture.partition("_")[0]))
 
 
 def report_published(manifest: zoo.NetworkManifest, name: NetworkName) -> None:

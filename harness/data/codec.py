@@ -21,10 +21,12 @@ _COLOUR_ORDER = (1, 0, 2)
 
 
 def encode_images(data: ImageSet) -> bytes:
-    """Returns the file of a data set whose labels are below 256; `decode_images` returns the same set."""
+    """Returns the file of a data set of bytes whose labels are below 256; `decode_images` returns the same set."""
     if ((data.labels < 0) | (data.labels > 255)).any():
         raise ValueError("labels must fit a byte")
-    planes = np.moveaxis(data.images, 1, 0)
+    if data.images.dtype != np.uint8:
+        raise ValueError("images must be bytes")
+    planes = np.moveaxis(data.images.astype(np.uint8, copy=False), 1, 0)
     a, b, c = (np.zeros_like(planes) for _ in range(3))
     a[..., :, 1:], b[..., 1:, :], c[..., 1:, 1:] = planes[..., :, :-1], planes[..., :-1, :], planes[..., :-1, :-1]
     errors = planes - _predict(a, b, c)

@@ -46,7 +46,8 @@ def check_mask(mask: GraftMask, network: Mapping[str, Shape]) -> None:
     """
     for name, layer in mask.layers.items():
         if name not in network:
-            raise UsageError(f"the mask names activation '{name}', but the network has: {', '.join(network) or 'none'}")
+            known = ", ".join(f"{known} {_size(shape)}" for known, shape in network.items()) or "none"
+            raise UsageError(f"the mask names activation '{name}' ({_size(layer.shape)}), but the network has: {known}")
         if layer.shape != network[name]:
             raise UsageError(
                 f"the mask of activation '{name}' is for neurons {_size(layer.shape)}, but the network's are "

@@ -239,10 +239,11 @@ def _onnx2pytorch() -> Any:
             raise
         for name in [n for n in sys.modules if n.partition(".")[0] in ("torchvision", "onnx2pytorch")]:
             del sys.modules[name]
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
         _KEPT.append(library)
         for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            schema = f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            library.define(schema)  # type: ignore[no-untyped-call]
         import onnx2pytorch
     return onnx2pytorch
 

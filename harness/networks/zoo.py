@@ -25,9 +25,12 @@ from harness.files import sha256_bytes, write_atomically
 from harness.formats.onnx_file import load_model_bytes
 from harness.networks.architectures import ARCHITECTURES
 from harness.networks.batch_norm import batch_norm_names, merge_batch_norm_
+from harness.networks.from_onnx import network_from_onnx
 from harness.networks.grafted import GraftedReLU, graft_, neuron_shapes, relu_names
 
 MANIFEST_SCHEMA = 1
+FOREIGN = "onnx"
+"""Architecture of a network that came as an ONNX file; one that came as code is called `module:factory`."""
 NETWORK_SUFFIX = ".onnx.gz"
 MANIFEST_SUFFIX = ".json"
 
@@ -62,7 +65,7 @@ class TrainingRecord:
     """Hash of `config`; a checkpoint carries the same."""
     epochs_run: int
     best_epoch: int
-    """Epoch, from 0, whose weights these are: the one with the best validation RA."""
+    """Epoch, from 0, whose weights these are: the one with the best validation RA; -1: they were not trained here."""
     val_sa: float
     """Percent, of that epoch."""
     val_ra: float
@@ -99,7 +102,7 @@ class NetworkManifest:
     benchmark: str
     variant: str
     architecture: str
-    """Key of `ARCHITECTURES`."""
+    """Key of `ARCHITECTURES`; `onnx` or `module:factory` of a user's own network."""
     input_shape: tuple[int, ...]
     onnx: FileHash
     parameters: int
@@ -174,6 +177,8 @@ def read_manifest(path: Path) -> NetworkManifest:
 def load_network(folder: Path, variant: str) -> nn.Module:
     """Returns the committed network as a PyTorch module in eval mode, its weights bit-equal to the ONNX file's.
 
+    A user's own network is rebuilt from the file alone; the code that once made it is not needed.
+
     Args:
         folder: `models/<benchmark>`.
         variant: the network's name in it.
@@ -185,10 +190,18 @@ def load_network(folder: Path, variant: str) -> nn.Module:
     data = load_model_bytes(path)
     if sha256_bytes(data) != manifest.onnx.sha256:
         raise UsageError(f"{path}: not the network of its manifest (SHA-256 differs); fetch or export both again")
-    network = restore(build(manifest.architecture), data, manifest.input_shape, str(path))
+    if is_foreign(manifest.architecture):
+        network = network_from_onnx(data, str(path))
+    else:
+        network = restore(build(manifest.architecture), data, manifest.input_shape, str(path))
     if activations(network, manifest.input_shape) != manifest.activations:
         raise UsageError(f"{path}: its activations are not those of its manifest; export both again")
     return network
+
+
+def is_foreign(architecture: str) -> bool:
+    """Returns whether the architecture is a user's own, so that the file alone says what the network is."""
+    return architecture == FOREIGN or ":" in architecture
 
 
 def build(architecture: str, seed: int | None = None) -> nn.Module:

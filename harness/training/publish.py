@@ -33,6 +33,8 @@ class Origin:
     parent: zoo.ParentNetwork | None = None
     mask: zoo.FileHash | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    rounding: str = "float16"
+    """`none` leaves the weights as they are, e.g. those of a network that somebody else made."""
 
 
 def publish(
@@ -48,15 +50,15 @@ def publish(
     """Folds, rounds to float16 numbers and measures the network, and writes `<variant>.onnx.gz` and `<variant>.json`.
 
     What is measured is what is written: first batch normalisation is merged into the layers before it, then weights are
-    rounded. Nothing is written when the exported file and the PyTorch network disagree. The manifest is written last,
-    so it stands only beside a complete network.
+    rounded (unless the origin says `none`). Nothing is written when the exported file and the PyTorch network disagree.
+    The manifest is written last, so it stands only beside a complete network.
 
     Args:
         network: trained; it is not changed.
         folder: `models/<benchmark>`.
         origin: where the network comes from.
         config: its training.
-        history: the epochs of the training, all of them.
+        history: the epochs of the training, all of them; one record of epoch -1 where there was none.
         test: the whole test set.
         attack: what RA is measured under; None is PGD-100 with one restart at the training's eps.
         progress: called with the number of test inputs measured.
@@ -69,7 +71,9 @@ def publish(
         raise UsageError("the training has finished no epoch, so there is no network to publish")
     input_shape = tuple(test.images.shape[1:])
     attack = PgdConfig.pgd100(config.eps) if attack is None else attack
-    network = round_to_float16_(fold_batch_norm(network, input_shape))
+    network = fold_batch_norm(network, input_shape)
+    if origin.rounding == "float16":
+        round_to_float16_(network)
     exported = export_onnx(network, input_shape)
     parity = check_parity(network, exported, input_shape)
     if not parity.agrees:
@@ -77,7 +81,7 @@ def publish(
             f"{origin.variant}: not written, because ONNX Runtime and PyTorch differ by {parity.max_rel_diff:.3g} of "
             f"the largest logit, where {PARITY_TOLERANCE:g} is allowed"
         )
-    accuracy = evaluate(network, test, attack, progress=progress)
+    accuracy = evaluate(network, test, attack, seed=0, progress=progress)
     # The first of equals, as the training itself keeps it.
     best = max(history, key=lambda record: record.val_ra)
     path = zoo.network_path(folder, origin.variant)
@@ -92,17 +96,18 @@ def publish(
         training=zoo.TrainingRecord(
             json.loads(json.dumps(asdict(config))),
             config.digest(),
-            len(history),
+            sum(record.epoch >= 0 for record in history),
             best.epoch,
             best.val_sa,
             best.val_ra,
             origin.note,
         ),
-        metrics=metrics(accuracy, attack),
+        metrics=metrics(accuracy, attack, seed=0),
         versions=zoo.versions(),
         parity=zoo.Parity(parity.max_abs_diff, parity.inputs),
         parent=origin.parent,
         mask=origin.mask,
+        rounding=origin.rounding,
         batch_norm=batch_norm_state(network),
         data={**origin.data, "test_sha256": images_sha256(test)},
     )
@@ -111,7 +116,7 @@ def publish(
     return manifest
 
 
-def metrics(accuracy: Accuracy, attack: PgdConfig) -> dict[str, dict[str, Any]]:
+def metrics(accuracy: Accuracy, attack: PgdConfig, seed: int) -> dict[str, dict[str, Any]]:
     """Returns `SA` and `RA` as a manifest and `lgbench evaluate --json` state them."""
     return {
         "SA": {"value": accuracy.sa, "n": accuracy.n},
@@ -122,10 +127,12 @@ def metrics(accuracy: Accuracy, attack: PgdConfig) -> dict[str, dict[str, Any]]:
             "restarts": attack.restarts,
             "eps": attack.eps,
             "alpha": attack.alpha,
+            "seed": seed,
         },
     }
 
 
 def images_sha256(images: ImageSet) -> str:
-    """Returns the SHA-256 of the pixel bytes in the order (N, H, W, C), whatever file they came from."""
-    return sha256_bytes(np.ascontiguousarray(images.images.transpose(0, 2, 3, 1)).tobytes())
+    """Returns the SHA-256 of the pixels in the order (N, H, W, C), whatever file they came from; other shapes as is."""
+    pixels = images.images.transpose(0, 2, 3, 1) if images.images.ndim == 4 else images.images
+    return sha256_bytes(np.ascontiguousarray(pixels).tobytes())

@@ -99,7 +99,7 @@ def test_figures_repeat_and_the_mode_is_restored() -> None:
 @pytest.mark.parametrize("batch_size", [7, 500])
 def test_figures_do_not_depend_on_the_batch_size(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.training.evaluate.BLOCK", 40)
-    data, attack = small_images(90), replace(ATTACK, eps=0.3, restarts=2)
+    data, attack = small_images(90), replace(ATTACK, restarts=2)
     seen: list[Tensor] = []
 
     def start(x: Tensor, eps: float, generator: torch.Generator) -> Tensor:
@@ -108,7 +108,7 @@ def test_figures_do_not_depend_on_the_batch_size(batch_size: int, monkeypatch: p
         return noise
 
     monkeypatch.setattr("harness.training.evaluate.uniform_noise", start)
-    network = small_network(1)
+    network = small_network(2)
     expected = evaluate(network, data, attack, seed=3, batch_size=40)
     draws = {tuple(noise.flatten().tolist()) for noise in seen}
     assert expected == evaluate(network, data, attack, seed=3, batch_size=batch_size)
