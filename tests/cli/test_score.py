@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from harness.cli.main import main
-from harness.cli.score import parse_gammas, run_instability
+from harness.cli.score import parse_gammas
+from harness.cli.score_steps import run_instability
 from harness.domain import EngineRecord, Instance, InstanceResult, Job, Limits, UsageError, Verdict
 from harness.grafting.npz import read_npz
 from harness.grafting.scores import read_scores
@@ -82,7 +83,7 @@ def test_an_input_counts_once_after_a_resume_with_other_limits(zoo_folder: Path,
             store.add(done, tool="builtin", finished_at=datetime(2000, 1, 1, 0, 0, second, tzinfo=UTC))
         if planned:
             store.meta[JOBS_META] = [("short limit", "baseline", 0)]
-    found = run_instability(tmp_path / "run", "baseline", manifest)
+    found = run_instability(tmp_path / "run", "baseline", manifest.onnx.sha256)
     assert (found.inputs, found.unr) == (1, pytest.approx(100 * (10 if planned else 20) / 70))
 
 
