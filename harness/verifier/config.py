@@ -57,3 +57,6 @@ class EngineConfig:
     """Inputs that go through the stages together; bounds the memory of their root bounds."""
     sparse_entries: int = 30_000_000
     """Networks with at most so many weights, convolutions written out, are bounded in sparse form on a CPU."""
+    light_entries: int = 3_000_000
+    """On the wall clock, networks with at most so many weights are bounded by torch first: what that proves needs no
+    compiled code, which takes a second to load."""

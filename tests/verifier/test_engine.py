@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -112,6 +114,43 @@ def test_no_domains_keep_to_the_root_and_say_what_was_left() -> None:
         assert "domains" in answer.message
 
 
+def ways_of_bounding(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns a list that fills with how each root was bounded."""
+    ways, bound = [], engine_module.bound_root
+
+    def recorded(graph: Graph, sparse: SparseNetwork | None, box: Box) -> Root:
+        ways.append("torch" if sparse is None else "compiled")
+        return bound(graph, sparse, box)
+
+    monkeypatch.setattr(engine_module, "bound_root", recorded)
+    return ways
+
+
+@pytest.mark.parametrize(("eps", "expected"), [(0.001, ["torch"]), (0.5, ["torch", "compiled"])])
+def test_on_the_wall_clock_compiled_bounds_wait_until_they_are_needed(
+    monkeypatch: pytest.MonkeyPatch, eps: float, expected: list[str]
+) -> None:
+    pytest.importorskip("numba")
+    ways = ways_of_bounding(monkeypatch)
+    model = member("convolution", 30)
+    key, prop = next(iter(properties_of(model, 1, eps).items()))
+    answer = decide_all(model, {key: prop}, Limits(60, "wall", 0), BLIND)[key]
+    assert ways == expected
+    assert (answer.verdict is Verdict.UNSAT) == (expected == ["torch"])
+    assert answer.record is not None
+    assert answer.record.root_margins is not None
+    # Each region counts once, whoever bounded it.
+    assert len(answer.record.root_margins) == sum(len(case.polytopes) for case in prop.cases)
+
+
+def test_batches_are_bounded_by_compiled_code_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    ways = ways_of_bounding(monkeypatch)
+    model = member("convolution", 30)
+    decide_all(model, properties_of(model, 3, 0.001), Limits(60, "work"), BLIND)
+    assert ways == ["compiled"] * 3
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Stands in for the engine's clock: every look at it costs a second."""
@@ -128,13 +167,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.parametrize("timeout_on", ["work", "wall"])
-@pytest.mark.parametrize("timeout", [0.5, 6.0, 25.0])
+@pytest.mark.parametrize("timeout", [0.5, 2.5, 4.0, 25.0])
 def test_a_limit_that_passes_is_a_timeout_wherever_it_strikes(
     clock: list[float], timeout: float, timeout_on: str
 ) -> None:
     model = member("convolution", 30)
     properties = properties_of(model, 6, 0.5)
-    answers = decide_all(model, properties, Limits(timeout, timeout_on), BLIND)
+    # One thread: how often others look at the clock in between would be left to chance.
+    answers = decide_all(model, properties, Limits(timeout, timeout_on), replace(BLIND, workers=1))
     if timeout < 25:
         assert Verdict.TIMEOUT in {a.verdict for a in answers.values()}
     for answer in answers.values():
