@@ -50,12 +50,14 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "graft": LazyCommand("harness.cli.graft", "graft", "Graft a network by a mask and fine-tune it."),
     "sweep": LazyCommand("harness.cli.sweep", "sweep", "Graft and verify a grid of recipes, and compare them."),
     "evaluate": LazyCommand("harness.cli.graft", "evaluate", "Measure standard and robust accuracy."),
+    "compare": LazyCommand("harness.cli.compare", "compare", "Compare several tools on one benchmark."),
     "check-witness": LazyCommand(
         "harness.cli.check_witness", "check_witness", "Replay a counterexample file and print what it is worth."
     ),
     "score-vnncomp": LazyCommand(
         "harness.cli.score_vnncomp", "score_vnncomp", "Compute VNN-COMP's tables from result files."
     ),
+    "export": LazyCommand("harness.cli.export", "export", "Write a benchmark for VNN-COMP, or check such a folder."),
     "data": LazyCommand("harness.cli.data", "data", "Fetch or list data sets."),
     "tool": LazyCommand("harness.cli.tool", "tool", "List the verifiers that can be run."),
     "doctor": LazyCommand("harness.cli.doctor", "doctor", "Say what this machine offers."),

@@ -7,6 +7,7 @@ steps.
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ from harness.cli.training_common import (
     training_config,
     training_data,
 )
-from harness.config import BenchmarkSpec, GraftingSpec, GraftSpec, VariantSpec
+from harness.config import BenchmarkSpec, GraftSpec, VariantSpec
 from harness.data.datasets import score_subset
 from harness.data.images import ImageSet
 from harness.domain import EngineRecord, Instance, LgBenchError, Limits, UsageError, Verdict
@@ -73,6 +74,9 @@ class PipelineSettings:
     images: int | None = None
     """Trial: only so many training and test images."""
     instability_inputs: int | None = None
+    score_images: int | None = None
+    test_images: int | None = None
+    """SA and RA are measured on the first of them only."""
 
     def remaining(self) -> float | None:
         """Returns the seconds left of the time slice; None where there is no limit."""
@@ -105,7 +109,8 @@ class Pipeline:
         }
         if settings.images is not None:
             self.remarks["trial_images"] = settings.images
-            self.test = self.test[: settings.images]
+        if settings.test_images or settings.images:
+            self.test = self.test[: settings.test_images or settings.images]
         config = training_config(spec, self.length)
         self.config = config if settings.epochs is None else shortened(config, settings.epochs)
 
@@ -113,6 +118,16 @@ class Pipeline:
     def scores_file(self) -> Path:
         """Significance and instability of the baseline."""
         return self.folder / "scores.npz"
+
+    @property
+    def train_images(self) -> ImageSet:
+        """The images that are trained on."""
+        return self.data.train[: self.settings.images]
+
+    @functools.cached_property
+    def test_sha256(self) -> str:
+        """Hash of the images that SA and RA are measured on."""
+        return images_sha256(self.test)
 
     def mask_file(self, graft: GraftSpec) -> Path:
         """Where the mask of a recipe stands; variants with the same recipe share it."""
@@ -152,7 +167,9 @@ class Pipeline:
         """Verifies some test inputs up to the root's bounds, scores the baseline's neurons, writes both."""
         name = NetworkName(self.folder, self.spec.baseline)
         inputs = self.settings.instability_inputs or self.grafting.instability_inputs
-        subset = score_subset(len(self.data.everything), self.settings.images or self.grafting.score_images)
+        subset = score_subset(
+            len(self.data.everything), self.settings.score_images or self.settings.images or self.grafting.score_images
+        )
         made_from = {
             "network": name.variant,
             "network_sha256": name.manifest.onnx.sha256,
@@ -210,7 +227,7 @@ class Pipeline:
         return self.trained(network.to(self.device), config, name, origin, f"{name.variant}-{key}.ckpt")
 
     def _finetune_config(self, graft: GraftSpec) -> TrainingConfig:
-        chosen = self._epochs_of(self.grafting)
+        chosen = self.graft_epochs()
         return finetune_config(
             self.config,
             self.settings.graft_epochs or chosen,
@@ -219,8 +236,13 @@ class Pipeline:
             self.grafting.graft_lr,
         )
 
-    def _epochs_of(self, grafting: GraftingSpec) -> int:
-        chosen = grafting.full if self.length == "full" else grafting.short
+    def graft_epochs(self) -> int:
+        """Returns the epochs of fine-tuning that the benchmark asks for.
+
+        Raises:
+            UsageError: its schedule is none that fine-tuning has.
+        """
+        chosen = self.grafting.full if self.length == "full" else self.grafting.short
         if chosen.schedule != "cosine":
             raise UsageError(f"{self.spec.source}: fine-tuning is by cosine annealing, not '{chosen.schedule}'")
         return chosen.epochs
@@ -237,7 +259,7 @@ class Pipeline:
             return False
         manifest = name.manifest
         made_of = (manifest.training.digest, manifest.parent, manifest.mask, dict(manifest.data))
-        data = {**self.remarks, "test_sha256": images_sha256(self.test)}
+        data = {**self.remarks, "test_sha256": self.test_sha256}
         if made_of != (config.digest(), parent, mask, data):
             return False
         name.load("cpu")
@@ -248,9 +270,8 @@ class Pipeline:
         self, network: torch.nn.Module, config: TrainingConfig, name: NetworkName, origin: Origin, checkpoint: str
     ) -> bool:
         """Trains within the time slice; a finished network is measured and written, and the return value True."""
-        images = self.settings.images
-        train, validation = self.data.train[:images], self.data.validation[:images]
-        trainer = Trainer(network, config, train, validation, self.settings.checkpoints / checkpoint)
+        validation = self.data.validation[: self.settings.images]
+        trainer = Trainer(network, config, self.train_images, validation, self.settings.checkpoints / checkpoint)
         say(f"{name.variant}: training, {trainer.state.epoch} of {config.epochs} epochs done")
         self.worked = True
         remaining = self.settings.remaining()
