@@ -46,7 +46,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=6
 """Letters, digits, `_` and `-`: it becomes part of file names."""
 RelativePath = Annotated[str, Field(min_length=1), BeforeValidator(_relative)]
 Percent = Annotated[float, Field(ge=0, le=100)]
-Heuristic = Literal["GAP", "SAP", "VAP"]
+Heuristic = Literal["GAP", "SAP", "VAP", "gradient", "magnitude", "variance", "product", "hydra", "random"]
+"""The thesis' short names, and the names of score files."""
 Ranking = Literal["min", "norank", "dense", "ordinal"]
 ScheduleName = Literal["multistep", "cosine", "onecycle", "piecewise"]
 
