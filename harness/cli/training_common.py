@@ -157,12 +157,22 @@ def training_plan(target: str, length: Length | None, device: torch.device) -> T
         UsageError: there is neither an architecture nor a benchmark of that name, or the benchmark has no training.
     """
     if target in ARCHITECTURES:
-        return TrainingPlan(target, target.partition("_")[0], target, TrainingConfig())
+        dataset = target.partition("_")[0]
+        return TrainingPlan(target, dataset, target, default_training(dataset))
     spec = find_spec(target)
     config = training_config(spec, length or default_length(device))
     return TrainingPlan(
         spec.architecture, spec.dataset, spec.name, config, schedule_note(spec, config.epochs, "training")
     )
+
+
+def default_training(dataset: str) -> TrainingConfig:
+    """Returns the reference's baseline training on a data set: MNIST at the radius that is attacked, 0.1.
+
+    Only CIFAR-10's images are cropped and flipped (linear-grafting reference, sections 1 and 2).
+    """
+    config = TrainingConfig(augment=dataset == "cifar10")
+    return replace(config, eps=0.1, alpha=0.125) if dataset == "mnist" else config
 
 
 def default_length(device: torch.device) -> Length:
