@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-
-import numpy as np
 
 from harness.formats.vnnlib_formula import (
     MAX_DEPTH,
@@ -25,19 +22,11 @@ from harness.formats.vnnlib_formula import (
     compared,
     scaled,
 )
+from harness.formats.vnnlib_plain import NUMBER, PlainPart, plain_part
 from harness.formats.vnnlib_tokens import END, TokenStream
 
-BLOCK = 128
-"""Statements that are looked at together."""
-_SHAPES: Mapping[str, tuple[str, ...]] = {
-    "declare-const": ("(", "declare-const", "", "Real", ")"),
-    "assert": ("(", "assert", "(", "", "", "", ")", ")"),
-}
-"""Tokens of the statements that come in blocks; empty where they differ from one statement to the next."""
-
 _VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]*)")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_NUMBERS = re.compile(rf"(?:{_NUMBER.pattern} )+")
+_NUMBER = re.compile(NUMBER)
 # Statements of SMT-LIB that some generators add and that say nothing about the property.
 _IGNORED = frozenset({"set-logic", "set-info", "set-option", "check-sat", "get-model", "exit"})
 
@@ -55,7 +44,11 @@ def read_statements(text: str, source: str) -> Statements:
     Raises:
         UsageError: the text is not understood, with line and column.
     """
-    return _Reader(TokenStream(text, source)).read()
+    plain = plain_part(text)
+    reader = _Reader(TokenStream(text, source, 0 if plain is None else plain.end))
+    if plain is not None:
+        reader.begin(plain)
+    return reader.read()
 
 
 class _Reader:
@@ -66,10 +59,18 @@ class _Reader:
         self.formulas: list[Formula] = []
         self.bounds: list[InputBounds] = []
 
+    def begin(self, plain: PlainPart) -> None:
+        """Takes over what the text in front of the tokens says."""
+        for name, count, sign in (("X", plain.inputs, 1), ("Y", plain.outputs, -1)):
+            # No error will ask where they stand: they are complete.
+            self.declared[name] = dict.fromkeys(range(count), 0)
+            self.keys.update((f"{name}_{i}", i if sign > 0 else -1 - i) for i in range(count))
+        self.bounds.append(plain.bounds)
+
     def read(self) -> Statements:
         index = 0
         while self.tokens[index] != END:
-            index = self._block(index) or self._bound(index) or self._statement(index)
+            index = self._bound(index) or self._statement(index)
         for name, where in self.declared.items():
             missing = next((i for i in range(len(where)) if i not in where), None)
             if missing is not None:
@@ -85,50 +86,10 @@ class _Reader:
             tuple(self.bounds),
         )
 
-    def _block(self, index: int) -> int:
-        """Takes `BLOCK` statements at once if they are all alike, as in an image property; returns 0 otherwise.
-
-        Whatever is unusual in one of them leaves the block to the readers of single statements, with their errors.
-        Comparing whole columns of tokens reads an image property more than twice as fast.
-        """
-        head, tokens = self.tokens[index + 1], self.tokens
-        last = index + (BLOCK - 1) * len(_SHAPES.get(head, ""))
-        if head not in _SHAPES or last + 8 >= len(tokens) or tokens[last + 1] != head:
-            return 0
-        shape = _SHAPES[head]
-        width = len(shape)
-        columns = [tokens[index + k : index + BLOCK * width : width] for k in range(width)]
-        if any(word and column != [word] * BLOCK for word, column in zip(shape, columns, strict=True)):
-            return 0
-        done = self._declarations(columns[2], index) if head == "declare-const" else self._bounds(*columns[3:6])
-        return index + BLOCK * width if done else 0
-
-    def _declarations(self, names: list[str], index: int) -> bool:
-        """Declares the next inputs in their order; returns False, and declares nothing, for other names."""
-        first = len(self.declared["X"])
-        numbers = range(first, first + BLOCK)
-        if names != [f"X_{i}" for i in numbers] or not self.keys.keys().isdisjoint(names):
-            return False
-        self.keys.update(zip(names, numbers, strict=True))
-        self.declared["X"].update((i, index + 2 + k * len(_SHAPES["declare-const"])) for k, i in enumerate(numbers))
-        return True
-
-    def _bounds(self, operators: list[str], names: list[str], numbers: list[str]) -> bool:
-        """Keeps bounds on declared inputs; returns False, and keeps nothing, for anything else."""
-        keys = [self.keys.get(name, -1) for name in names]
-        if min(keys) < 0 or not {"<=", ">="}.issuperset(operators) or not _NUMBERS.fullmatch(" ".join([*numbers, ""])):
-            return False
-        values = np.array([float(number) for number in numbers])
-        if not np.isfinite(values).all():
-            return False
-        upper = np.array([operator == "<=" for operator in operators])
-        self.bounds.append(InputBounds(np.array(keys, np.int64), values, upper))
-        return True
-
     def _bound(self, index: int) -> int:
         """Takes an assert of the form `variable <= number` or `>=`; returns 0 for anything else.
 
-        What is left of such statements beside whole blocks; this path makes them four times as fast.
+        For long properties that are not plain throughout; this path makes them four times as fast.
         """
         _, head, _, operator, name, number, first, second = self.tokens[index : index + 8]
         key = self.keys.get(name)

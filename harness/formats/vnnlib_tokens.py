@@ -20,14 +20,15 @@ class TokenStream:
     Args:
         text: the property.
         source: what errors call it, usually the file's path.
+        start: offset of the first token; what stands before it has been read already.
     """
 
-    __slots__ = ("source", "text", "tokens")
+    __slots__ = ("source", "start", "text", "tokens")
 
-    def __init__(self, text: str, source: str) -> None:
-        self.text, self.source = text, source
+    def __init__(self, text: str, source: str, start: int = 0) -> None:
+        self.text, self.source, self.start = text, source, start
         # Splitting at blanks is several times as fast as a pattern for each token.
-        words = _COMMENT.sub("", text).replace("(", " ( ").replace(")", " ) ").split()
+        words = _COMMENT.sub("", text[start:]).replace("(", " ( ").replace(")", " ) ").split()
         # Several ends, so that a reader may look ahead without asking whether it is at the end.
         self.tokens: list[str] = [*words, *(END,) * 8]
 
@@ -44,7 +45,7 @@ class TokenStream:
         """Returns line and column (from 1) of the token at `index`; of the text's end for an index past the last."""
         offset, seen = len(self.text), 0
         # Positions are not kept: they are needed once, for an error, and would double the time of every good file.
-        for match in _TOKEN.finditer(self.text):
+        for match in _TOKEN.finditer(self.text, self.start):
             if match.group(1) is None:
                 continue
             if seen == index:

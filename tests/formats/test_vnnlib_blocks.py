@@ -8,9 +8,10 @@ import pytest
 from harness.domain import Property, UsageError
 from harness.formats import vnnlib_reader
 from harness.formats.vnnlib import parse_property
-from harness.formats.vnnlib_reader import BLOCK, read_statements
+from harness.formats.vnnlib_plain import plain_part
+from harness.formats.vnnlib_reader import read_statements
 
-INPUTS = 3 * BLOCK + 5
+INPUTS = 389
 
 
 def image_property(seed: int = 0) -> list[str]:
@@ -25,7 +26,7 @@ def image_property(seed: int = 0) -> list[str]:
 
 def one_by_one(text: str, monkeypatch: pytest.MonkeyPatch) -> Property:
     with monkeypatch.context() as patch:
-        patch.setattr(vnnlib_reader, "BLOCK", 10**9)
+        patch.setattr(vnnlib_reader, "plain_part", lambda _text: None)
         assert not read_statements(text, "p").bounds
         return parse_property(text, "p")
 
@@ -41,10 +42,29 @@ def assert_same(a: Property, b: Property) -> None:
             assert p.strict.tobytes() == q.strict.tobytes()
 
 
-def test_blocks_are_taken() -> None:
-    statements = read_statements("\n".join(image_property()), "p")
-    assert sum(len(block.value) for block in statements.bounds) >= 2 * INPUTS - 2 * BLOCK
-    assert len(statements.formulas) < 2 * BLOCK
+def test_the_plain_part_is_taken() -> None:
+    lines = image_property()
+    plain = plain_part("\n".join(lines))
+    assert plain is not None
+    assert (plain.inputs, plain.outputs, len(plain.bounds.value)) == (INPUTS, 2, 2 * INPUTS)
+    assert "\n".join(lines)[plain.end :] == lines[-1]
+    statements = read_statements("\n".join(lines), "p")
+    assert len(statements.bounds) == len(statements.formulas) == 1
+
+
+def test_comments_and_blank_lines_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [f"{line} ; (assert (<= X_0 0)) Real)\n\n; X_1" for line in image_property()]
+    text = "; 5\n\t" + "\r\n".join(lines)
+    assert plain_part(text) is not None
+    assert_same(parse_property(text, "p"), one_by_one(text, monkeypatch))
+
+
+def test_what_the_rest_declares_belongs_to_the_property(monkeypatch: pytest.MonkeyPatch) -> None:
+    more = [f"(declare-const X_{INPUTS} Real)", f"(assert (<= X_{INPUTS} 1))", "(declare-const Y_2 Real)"]
+    lines = [*image_property(), *more, f"(assert (>= X_{INPUTS} 0))", "(assert (<= Y_2 0))"]
+    found = parse_property("\n".join(lines), "p")
+    assert (found.input_size, found.output_size) == (INPUTS + 1, 3)
+    assert_same(found, one_by_one("\n".join(lines), monkeypatch))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +82,7 @@ def test_same_property(extra: list[str], monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_repeated_bounds_in_a_block_are_all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = image_property()
-    lines += [f"(assert (<= X_0 {value}))" for value in np.linspace(3, -3, 2 * BLOCK)] + ["(assert (>= X_0 -5.0))"]
+    lines += [f"(assert (<= X_0 {value}))" for value in np.linspace(3, -3, 256)] + ["(assert (>= X_0 -5.0))"]
     found = parse_property("\n".join(lines), "p")
     assert found.cases[0].box.upper[0] == -3
     assert_same(found, one_by_one("\n".join(lines), monkeypatch))
@@ -81,6 +101,10 @@ def test_repeated_bounds_in_a_block_are_all_kept(monkeypatch: pytest.MonkeyPatch
         (INPUTS + 40, "(assert (=> X_1 1.0))"),
         (INPUTS + 40, "(assert (<= X_1 1.0)"),
         (INPUTS + 40, "(assert (<= X_1 1.0)))"),
+        (INPUTS + 40, "(assert (<= X_01 1.0))"),
+        (3 * INPUTS + 2, "(assert (or (and (>= Y_0 Y_7))))"),  # behind the plain part
+        (3 * INPUTS + 2, ")"),
+        (3 * INPUTS + 2, "(declare-const X_3 Real)"),
     ],
 )
 def test_mistakes_inside_a_block_have_the_same_message(place: int, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +119,7 @@ def test_mistakes_inside_a_block_have_the_same_message(place: int, line: str, mo
 
 
 def test_bounds_on_outputs_are_no_bounds_on_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = image_property() + [f"(assert (<= Y_0 {k}.5))" for k in range(2 * BLOCK)]
+    lines = image_property() + [f"(assert (<= Y_0 {k}.5))" for k in range(256)]
     text = "\n".join(lines)
     assert_same(parse_property(text, "p"), one_by_one(text, monkeypatch))
 
