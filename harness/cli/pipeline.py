@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 
 from harness.cli.training_common import (
@@ -35,10 +34,8 @@ from harness.cli.training_common import (
 from harness.config import BenchmarkSpec, GraftSpec, VariantSpec
 from harness.data.datasets import score_subset
 from harness.data.images import ImageSet
-from harness.domain import EngineRecord, Instance, LgBenchError, Limits, UsageError, Verdict
+from harness.domain import EngineRecord, UsageError
 from harness.files import sha256_bytes, sha256_file
-from harness.formats.compressed import write_gz
-from harness.formats.vnnlib import robustness_box, write_robustness_property
 from harness.grafting.finetune import finetune_config, grafted_copy
 from harness.grafting.instability import instability
 from harness.grafting.masks import read_mask
@@ -46,16 +43,12 @@ from harness.grafting.ranking import Ranking
 from harness.grafting.recipe import MaskRecipe, make_mask
 from harness.grafting.scores import collect_scores, read_scores, write_scores
 from harness.grafting.significance import Heuristic, significance
-from harness.judging.clean import clean_labels
 from harness.networks import zoo
-from harness.run.identity import JobPlanner
 from harness.tools.builtin import BuiltinTool
 from harness.tools.contract import Tool
 from harness.training.loop import Trainer, TrainingConfig
 from harness.training.publish import Origin, images_sha256
-
-ROOT_LIMITS = Limits(timeout_s=3600.0, max_domains=0)
-"""Root bounds only; the time is there to end a broken engine."""
+from harness.workflow import root_bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,33 +275,12 @@ class Pipeline:
 
 
 def root_records(network: Path, images: ImageSet, spec: BenchmarkSpec, tool: Tool, scratch: Path) -> list[EngineRecord]:
-    """Returns what the engine found at the root for each rightly classified image; no branching.
-
-    Args:
-        network: ONNX file.
-        images: test inputs.
-        spec: says the radius and the number of classes.
-        tool: the engine.
-        scratch: an empty folder for the properties.
+    """Returns what the engine found at the root for each rightly classified image; see `harness.workflow.root_bounds`.
 
     Raises:
         LgBenchError: the engine failed on an input, so that the counts would be wrong.
     """
-    flat = images.images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
-    right = np.flatnonzero(clean_labels(network, flat) == images.labels)
-    planner, jobs = JobPlanner(tool.identity()), []
-    for index in right:
-        path = scratch / f"input_{index}.vnnlib.gz"
-        box = robustness_box(flat[index], spec.eps)
-        write_gz(path, write_robustness_property(*box, int(images.labels[index]), spec.classes))
-        instance = Instance(network, path, ROOT_LIMITS.timeout_s, network.name, path.name)
-        jobs.append(planner.plan(instance, spec.baseline, int(index), ROOT_LIMITS))
-    records = []
-    for job, answer in tool.decide(jobs):
-        if answer.verdict in (Verdict.ERROR, Verdict.TIMEOUT) or answer.record is None:
-            raise LgBenchError(f"test input {job.index}: the engine answered {answer.verdict}: {answer.message}")
-        records.append(answer.record)
-    return records
+    return root_bounds.root_records(network, images, root_bounds.Ball(spec.eps, spec.classes), tool, scratch)
 
 
 def shortened(config: TrainingConfig, epochs: int) -> TrainingConfig:

@@ -24,6 +24,7 @@ from harness.domain import EngineRecord, Job, LgBenchError, ToolAnswer, Verdict
 from harness.files import sha256_file
 from harness.formats.vnnlib import read_property
 from harness.grafting.scores import read_scores
+from harness.judging.clean import clean_labels
 from harness.networks import zoo
 from harness.tools.contract import Answered
 
@@ -235,9 +236,7 @@ def test_only_rightly_classified_inputs_are_bounded(done: ModuleType, tmp_path: 
     spec = done.find_spec("toy")
     network = zoo.network_path(Path("models/toy"), "baseline")
     data = images(30, 1)
-    wrong = replace(
-        data, labels=(pipeline.clean_labels(network, data.images.reshape(30, -1) / np.float32(255)) + 1) % 3
-    )
+    wrong = replace(data, labels=(clean_labels(network, data.images.reshape(30, -1) / np.float32(255)) + 1) % 3)
     assert pipeline.root_records(network, data, spec, FakeEngine(), tmp_path)
     assert pipeline.root_records(network, wrong, spec, FakeEngine(), tmp_path) == []
 
