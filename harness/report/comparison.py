@@ -229,10 +229,8 @@ def _pair_figure(
     rows = [(p.name, p.x, p.x_solved, p.y, p.y_solved) for p in points]
     columns = ("instance", first, f"{first} solved", second, f"{second} solved")
     paths = save_figure(figure, folder, f"times-{_file_name(first)}-{_file_name(second)}", columns, rows)
-    return (
-        paths[1],
-        f"Times of {first} and {second}; an instance that one did not solve stands at its limit (where none is known, at the longest time)",
-    )
+    where = "an instance that one did not solve stands at its limit (where none is known, at the longest time)"
+    return paths[1], f"Times of {first} and {second}; {where}"
 
 
 def _clocks(conditions: Mapping[str, Mapping[str, str]]) -> str:

@@ -72,9 +72,6 @@ def test_the_files(agreeing: list[str], tmp_path: Path, capsys: pytest.CaptureFi
         assert words in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert "<svg" in (out / "cactus.svg").read_text()
-    again = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert main(["compare", *agreeing, "--out", str(out)]) == 0
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == again
     assert str(out / "comparison.html") in capsys.readouterr().err
 
 
