@@ -17,7 +17,8 @@ from harness.cli.options import data_option
 from harness.cli.progress import columns
 from harness.config import find_spec
 from harness.workflow.export import DELTA, TIMEOUT_S, Exported, ExportOptions, export_benchmark
-from harness.workflow.export_check import CheckReport, check_folder
+from harness.workflow.export_check import check_folder
+from harness.workflow.export_check_files import CheckReport
 from harness.workflow.export_generate import OnProgress
 
 

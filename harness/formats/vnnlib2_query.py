@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -76,6 +76,15 @@ class NetworkDeclaration:
     outputs: tuple[Tensor, ...]
 
 
+class Tie(NamedTuple):
+    """The assert that two inputs are equal."""
+
+    first: int
+    second: int
+    """Keys of the two."""
+    place: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
     """A VNN-LIB 2.0 text: its networks, and what must hold of all their inputs and outputs together."""
@@ -83,8 +92,10 @@ class Query:
     text: QueryText
     networks: tuple[NetworkDeclaration, ...]
     formulas: tuple[Formula, ...]
-    """One for each assert that is not among `bounds`."""
+    """One for each assert that is not among `bounds` and `ties`."""
     bounds: tuple[InputBounds, ...]
+    ties: tuple[Tie, ...]
+    """The asserts that two inputs are equal."""
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -132,7 +143,8 @@ class _Extraction:
         self.places.inputs = [(tensor.name, tensor.shape, tensor.first) for tensor in inputs]
         bounds = _BoundsList(self.tensors)
         formulas: list[Formula] = []
-        var, constant = self.package.Var, self.package.Float
+        ties: list[Tie] = []
+        var, constant, equal = self.package.Var, self.package.Float, self.package.Equal
         upper, lower = self.package.LessEqual, self.package.GreaterEqual
         for assertion in root.assertions:
             node = assertion.expr
@@ -143,8 +155,14 @@ class _Extraction:
                 if type(left) is var and type(right) is constant and bounds.take(left, right.value, kind is upper):
                     self.comparisons += 1
                     continue
+            elif kind is equal and type(node.lhs) is var and type(node.rhs) is var:
+                first, second = self._key(node.lhs), self._key(node.rhs)
+                if first >= 0 and second >= 0:
+                    ties.append(Tie(first, second, self.comparisons))
+                    self.comparisons += 1
+                    continue
             formulas.append(self._formula(node))
-        return Query(self.places, networks, tuple(formulas), bounds.blocks())
+        return Query(self.places, networks, tuple(formulas), bounds.blocks(), tuple(ties))
 
     def _networks(self, nodes: Sequence[_Node]) -> tuple[NetworkDeclaration, ...]:
         networks, place = [], -1
@@ -196,12 +214,15 @@ class _Extraction:
             end = float(np.nextafter(bound, kind(-np.inf if factor > 0 else np.inf)))
         return Atom({key: math.copysign(1.0, factor)}, math.copysign(1.0, factor) * end, False, formula.token)
 
+    def _key(self, variable: _Node) -> int:
+        tensor = self.tensors[variable.name]
+        offset = _offset(variable.indices, tensor.shape)
+        return tensor.first + (offset if tensor.first >= 0 else -offset)
+
     def _linear(self, node: _Node, place: int) -> Linear:
         package = self.package
         if isinstance(node, package.Var):
-            tensor = self.tensors[node.name]
-            offset = _offset(node.indices, tensor.shape)
-            return Linear({tensor.first + (offset if tensor.first >= 0 else -offset): 1.0}, 0.0)
+            return Linear({self._key(node): 1.0}, 0.0)
         if isinstance(node, package.Negate):
             return scaled(self._linear(node.expr, place), -1.0)
         if isinstance(node, package.Plus):

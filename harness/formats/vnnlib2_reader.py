@@ -34,6 +34,9 @@ def parse_property_2(text: str, source: str) -> Property:
 def query_property(query: Query) -> Property:
     """Returns the property of a query that is about one network; raises as `parse_property_2` does."""
     network = _single(query)
+    for tie in query.ties:
+        message = "a constraint on an input together with other variables; bound each input by numbers"
+        raise query.text.error(tie.place, message)
     (given,), (wanted,) = network.inputs, network.outputs
     places = (given.place,) * given.size
     return normalise(Statements(query.text, places, wanted.size, query.formulas, query.bounds))
@@ -61,7 +64,7 @@ def declared_box(query: Query) -> InputBox:
                 upper[keys[0]] = min(upper[keys[0]], bound)
             else:
                 lower[keys[0]] = max(lower[keys[0]], bound)
-    for first, second in _ties(query.formulas):
+    for first, second in (*((tie.first, tie.second) for tie in query.ties), *_ties(query.formulas)):
         a, b = _root(group, first), _root(group, second)
         group[max(a, b)] = min(a, b)
     roots = np.array([_root(group, key) for key in range(size)], np.int64)
@@ -108,7 +111,7 @@ def _atoms(formulas: tuple[Formula, ...]) -> Iterator[Atom]:
 
 
 def _ties(formulas: tuple[Formula, ...]) -> Iterator[tuple[int, int]]:
-    """Yields the pairs of inputs that are asserted equal: as an equation, or as two inequalities."""
+    """Yields the pairs of inputs that two inequalities make equal."""
     seen: set[tuple[int, int]] = set()
     for atom in _atoms(formulas):
         if len(atom.terms) == 2 and atom.rhs == 0 and min(atom.terms) >= 0 and sum(atom.terms.values()) == 0:

@@ -110,6 +110,7 @@ def test_scalars_and_big_tensors_are_numbered_in_c_order() -> None:
         (HEAD + BOX + "(assert (<= Y[0] 1.0))", "9:13", "Not enough indices"),
         (HEAD + BOX + "  (assert (<= Z[0,0] 1.0))", "9:15", "Undeclared variable"),
         (HEAD + BOX + "(assert (<= X[0,0] X[0,1]))", "9:10", "together with other variables"),
+        (HEAD + BOX + "(assert (== X[0,0] X[0,1]))", "9:10", "together with other variables"),
         (HEAD + BOX + "; <= >=\n(assert (or (<= Y[0,0] 1.0)\n  (<= X[0,0] Y[0,0])))", "11:4", "together with other"),
         (HEAD + BOX + "(assert (<= (* Y[0,0] Y[0,1]) 1.0))", "9:10", "a product of variables"),
         (HEAD + BOX + f"(assert (<= Y[0,0] 1{'0' * 400}.0))", "9:20", "beyond the range"),
@@ -214,7 +215,8 @@ def test_a_difference_bounds_every_output_both_ways() -> None:
 def test_a_regression_asks_for_right_and_wrong_at_one_point() -> None:
     lower, upper = robustness_box(np.full(4, 0.5, np.float32), 0.1)
     query = parse_query(write_regression_query(lower, upper, 1, (1, 4), (1, 3)), "r")
-    *right, wrong = query.formulas[4:]
+    *right, wrong = query.formulas
+    assert [(tie.first, tie.second) for tie in query.ties] == [(4, 0), (5, 1), (6, 2), (7, 3)]
     assert [(dict(a.terms), a.strict) for a in right] == [({-1: 1.0, -2: -1.0}, True), ({-3: 1.0, -2: -1.0}, True)]
     assert [(dict(a.terms), a.strict) for a in wrong.parts] == [
         ({-5: 1.0, -4: -1.0}, False),
