@@ -65,7 +65,7 @@ name: toy_sweep
 title: Toy sweep
 benchmark: toy
 grid:
-  heuristic: [GAP, SAP]
+  heuristic: [GAP]
   ranking: [min]
   ratio: [0.25, 0.5]
   method: [graft, prune]

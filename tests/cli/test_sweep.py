@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -26,8 +27,11 @@ DRIVER = Path(__file__).with_name("sweep_toy.py")
 
 
 @pytest.fixture
-def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Path]:
     install(monkeypatch.setattr)
+    if "grid_to_table" not in request.node.name:
+        # Drawing takes longer than all of a toy sweep.
+        monkeypatch.setattr("harness.cli.sweep.write_tradeoff_figures", lambda *_: [])
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -54,8 +58,8 @@ def test_a_sweep_from_grid_to_table(toys: Path, capsys: pytest.CaptureFixture[st
     names = [point["variant"] for point in printed["points"]]
     assert names[0] == "baseline"
     assert names[1:] == [
-        f"{heuristic}-min-g2_1p5_1_0-r{ratio}-{method}-wrt-s1"
-        for heuristic in ("gap", "sap") for ratio in ("0p25", "0p5") for method in ("graft", "prune")
+        f"gap-min-g2_1p5_1_0-r{ratio}-{method}-wrt-s1"
+        for ratio in ("0p25", "0p5") for method in ("graft", "prune")
     ]  # fmt: skip
     for point in printed["points"]:
         assert point["n"]["SA"] == point["n"]["RA"] == (30 if point["variant"] == "baseline" else 24)
@@ -80,18 +84,18 @@ def test_pruned_neurons_stay_zero(toys: Path) -> None:
         path.stem for path in Path("out/models").glob("*.json")
         if json.loads(path.read_text())["data"].get("slope") == 0
     }  # fmt: skip
-    assert len(pruned) == 4
+    assert len(pruned) == 2
     for name in pruned:
         for module in zoo.load_network(Path("out/models"), name).modules():
             if isinstance(module, GraftedReLU):
                 assert not module.slope[module.mask].any()
                 assert not module.intercept[module.mask].any()
-        assert zoo.read_manifest(Path("out/models", f"{name}.json")).grafted_neurons in (16, 34, 36, 17, 18)
+        assert zoo.read_manifest(Path("out/models", f"{name}.json")).grafted_neurons in (16, 36)
 
 
 def test_points_with_the_same_mask_share_one_network(toys: Path) -> None:
     # With one gamma of 0 the ranking of the instability does not matter: the masks are equal, the recipes are not.
-    text = SWEEP.replace("heuristic: [GAP, SAP]", "heuristic: [GAP]").replace("method: [graft, prune]", "gammas: [[0]]")
+    text = SWEEP.replace("method: [graft, prune]", "gammas: [[0]]")
     make_files(text.replace("ranking: [min]", "ranking: [min]\n  instability_ranking: [same, norank]"))
     assert main(command()) == 0
     assert len(result()["points"]) == 5
@@ -110,10 +114,9 @@ def test_a_second_start_makes_nothing(toys: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_added_point_makes_one_network_more(toys: Path) -> None:
-    make_files(SWEEP.replace("heuristic: [GAP, SAP]", "heuristic: [GAP]"))
     assert main(command()) == 0
     before = networks()
-    make_files(SWEEP.replace("heuristic: [GAP, SAP]", "heuristic: [GAP]").replace("[0.25, 0.5]", "[0.25, 0.5, 0.75]"))
+    make_files(SWEEP.replace("[0.25, 0.5]", "[0.25, 0.5, 0.75]"))
     assert main(command()) == 0
     after = networks()
     assert {name: after[name] for name in before} == before
@@ -125,7 +128,7 @@ def test_slices_end_where_one_start_does(toys: Path) -> None:
     assert main(command(out="whole")) == 0
     codes = []
     while not codes or codes[-1]:
-        codes.append(main(command("--max-seconds", "0.02")))
+        codes.append(main(command("--max-seconds", "0.3")))
         assert len(codes) < 80
     assert codes[0] == 1
     assert networks() == networks("whole")
@@ -136,10 +139,10 @@ def test_slices_end_where_one_start_does(toys: Path) -> None:
 def test_killed_anywhere_the_same_command_goes_on(toys: Path) -> None:
     """The real thing: SIGKILL within a training, before a network is written, and during verification."""
     assert main(command(out="whole")) == 0
-    for event in ("batch:3", "publish:2", "answer:30"):
-        done = subprocess.run(
-            [sys.executable, str(DRIVER), "--kill-at", event, *command()], check=False, capture_output=True
-        )
+    for event in ("batch:3", "publish:2", "answer:9"):
+        driver = [sys.executable, str(DRIVER), "--kill-at", event, *command()]
+        environment = os.environ | {"PYTHONPATH": str(DRIVER.parents[2])}
+        done = subprocess.run(driver, env=environment, check=False, capture_output=True)
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert not Path("out/sweep.json").exists()
     assert load_run(Path("out")).rows
@@ -167,8 +170,8 @@ def test_an_interrupted_verification_is_told_and_goes_on(toys: Path, monkeypatch
 def test_a_dry_run_lists_and_writes_nothing(toys: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "toy_sweep", "--out", "out", "--dry-run", "--json"]) == 0
     work = json.loads(capsys.readouterr().out)
-    assert len(work["points"]) == 8
-    assert (work["instances"], work["verification_s_at_most"]) == (54, 270)
+    assert len(work["points"]) == 4
+    assert (work["instances"], work["verification_s_at_most"]) == (30, 150)
     assert not Path("out").exists()
     assert main(command("--dry-run")) == 0
     assert "scores: to be computed first" in capsys.readouterr().out
@@ -181,7 +184,7 @@ def test_a_dry_run_lists_and_writes_nothing(toys: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert main(command("--dry-run", "--json")) == 0
     work = json.loads(capsys.readouterr().out)
-    assert (work["networks"], work["networks_missing"], work["epochs"]) == (8, 1, 2)
+    assert (work["networks"], work["networks_missing"], work["epochs"]) == (4, 1, 2)
     assert work["training_s"] > 0
     assert sum(not point["made"] for point in work["points"]) == 1
     assert set(networks()) < set(before)
@@ -193,7 +196,7 @@ def test_a_dry_run_lists_and_writes_nothing(toys: Path, capsys: pytest.CaptureFi
         ("method:", "methods:", "toy_sweep.yaml:9: unknown key 'grid.methods'"),
         ("[0.25, 0.5]", "[0.25, 1.5]", "toy_sweep.yaml:8: key 'grid.ratio[1]'"),
         ("[0.25, 0.5]", "[0.5, 0.5]", "'0.5' stands twice"),
-        ("[GAP, SAP]", "[GUP]", "grid.heuristic[0]"),
+        ("[GAP]", "[GUP]", "grid.heuristic[0]"),
         ("benchmark: toy", "benchmark: nowhere", "there is no benchmark 'nowhere'"),
         ("verification: {inputs: 6", "verification: {inputs: 0", "verification.inputs"),
         ("training: {epochs: 2", "scores: {file: none.npz}\ntraining: {epochs: 2", "none.npz: "),
