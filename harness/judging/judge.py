@@ -24,7 +24,8 @@ from harness.domain import (
     WitnessVerdict,
 )
 from harness.files import sha256_bytes
-from harness.formats.compressed import locate, read_bytes
+from harness.formats.assignment import parse_assignment
+from harness.formats.compressed import locate, read_bytes, read_text
 from harness.formats.counterexample import (
     CounterexampleError,
     MissingCounterexampleError,
@@ -34,6 +35,8 @@ from harness.formats.counterexample import (
 )
 from harness.formats.onnx_file import OnnxSession, load_model_bytes, open_session
 from harness.formats.vnnlib import read_property
+from harness.formats.vnnlib2_query import parse_query
+from harness.formats.vnnlib2_text import is_version_2
 from harness.judging.replay import Replay, Rules, replay_with_outputs
 
 _MESSAGE_LENGTH = 500
@@ -151,24 +154,33 @@ class Judge:
     def replay_text(self, job: Job, text: str | None) -> Replay:
         """Returns the replay of a witness as VNN-COMP writes it; never raises for bad input.
 
-        A first line that only says `sat` or `violated` is passed over: VNN-COMP's platform stores whole result files.
+        A witness of a VNN-LIB 2.0 property is an assignment of its variables. A first line that only says `sat` or
+        `violated` is passed over: VNN-COMP's platform stores whole result files.
 
         Args:
             job: whose network and property it is for.
             text: the witness; None where the tool wrote no file.
         """
         try:
-            tensors = self._session(job)
-        except LgBenchError as error:
-            return Replay(WitnessCheck(WitnessVerdict.UNSUPPORTED, one_line(str(error))), None)
-        sizes = tensors.input.size, tensors.output.size
-        try:
-            # Decimal text is rounded once, by the replay: years differ in what they compare, the text or its float32.
-            counterexample = parse_counterexample(without_verdict(text or ""), *sizes, np.float64)
+            counterexample = self._parsed(job, without_verdict(text or ""))
         except CounterexampleError as error:
             verdict = next(word for kind, word in _TEXT_VERDICTS.items() if isinstance(error, kind))
             return Replay(WitnessCheck(verdict, one_line(str(error))), None)
+        except LgBenchError as error:
+            return Replay(WitnessCheck(WitnessVerdict.UNSUPPORTED, one_line(str(error))), None)
         return self.replay(job, counterexample)
+
+    def _parsed(self, job: Job, text: str) -> Counterexample:
+        # Decimal text is rounded once, by the replay: years differ in what they compare, the text or its float32.
+        written = read_text(job.instance.property)
+        if is_version_2(written):
+            self._property(job)  # Raises where it is about more than one network with one input and one output.
+            (network,) = parse_query(written, str(job.instance.property)).networks
+            tensors = (*network.inputs, *network.outputs)
+            x, y = parse_assignment(text, [(tensor.name, tensor.shape) for tensor in tensors])
+            return Counterexample(x, y)
+        session = self._session(job)
+        return parse_counterexample(text, session.input.size, session.output.size, np.float64)
 
     def _changed(self, job: Job) -> str:
         """Returns which file of a job is no longer the planned one; empty where both are, or none was hashed.

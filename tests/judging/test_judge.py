@@ -259,3 +259,42 @@ def test_the_rules_of_the_replay_can_be_chosen(job: Job) -> None:
     stated = WITNESS.replace("Y_1 0.8", "Y_1 0.9")
     assert Judge().replay_text(job, stated).check.verdict is WitnessVerdict.CORRECT
     assert Judge(Rules.Y2025_SMALL).replay_text(job, stated).check.verdict is WitnessVerdict.EXEC_DOESNT_MATCH
+
+
+TWO = """(vnnlib-version <2.0>)
+(declare-network f (declare-input A float32 [1,2]) (declare-output P float32 [1,2]))
+(assert (>= A[0,0] 0.0)) (assert (<= A[0,0] 1.0))
+(assert (>= A[0,1] 0.0)) (assert (<= A[0,1] 1.0))
+(assert (or (>= P[0,1] P[0,0])))
+"""
+ASSIGNED = "A float32 [1,2]\n0.2\n0.8\nP float32 [1,2]\n0.2\n0.8\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        (ASSIGNED, WitnessVerdict.CORRECT),
+        (f"sat\n{ASSIGNED}", WitnessVerdict.CORRECT),
+        (ASSIGNED.replace("float32 [1,2]", "real [1, 2]"), WitnessVerdict.CORRECT),
+        (ASSIGNED.replace("0.8", "1.00005"), WitnessVerdict.CORRECT_UP_TO_TOLERANCE),
+        (ASSIGNED.replace("0.8", "1.0002"), WitnessVerdict.SPEC_NOT_VIOLATED),
+        ("", WitnessVerdict.NO_CE),
+        (ASSIGNED.partition("P")[0], WitnessVerdict.MALFORMED_CE),
+        (ASSIGNED.replace("A ", "B "), WitnessVerdict.MALFORMED_CE),
+        (ASSIGNED.replace("0.8", "nan"), WitnessVerdict.MALFORMED_CE),
+        (WITNESS, WitnessVerdict.MALFORMED_CE),
+        (ASSIGNED.replace("[1,2]", "[2,1]"), WitnessVerdict.WRONG_SHAPE),
+        (ASSIGNED.replace("0.8\nP", "P"), WitnessVerdict.WRONG_SHAPE),
+    ],
+)
+def test_a_witness_of_a_version_2_property_is_an_assignment(job: Job, text: str, verdict: WitnessVerdict) -> None:
+    job.instance.property.write_text(TWO)
+    assert Judge().replay_text(replace(job, property_sha256=""), text).check.verdict is verdict
+
+
+def test_properties_of_several_networks_are_not_replayed(job: Job) -> None:
+    second = "(declare-network g (declare-input B float32 [1,2]) (declare-output Q float32 [1,2]))"
+    job.instance.property.write_text(TWO.replace("(assert", f"{second}\n(assert", 1))
+    check = Judge().replay_text(replace(job, property_sha256=""), ASSIGNED).check
+    assert check.verdict is WitnessVerdict.UNSUPPORTED
+    assert "2 networks" in check.message
