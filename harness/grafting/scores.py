@@ -142,7 +142,7 @@ def read_scores(path: Path) -> Scores:
     for name, array in scores.items():
         if array.ndim != 1 or array.dtype.kind not in "fiu":
             raise UsageError(f"{path}: array '{name}' is not a flat array of numbers")
-    sizes = layer_sizes(path, arrays, next(iter(scores.values())).size)
+    sizes = layer_sizes(path, arrays, _neurons(arrays, scores))
     names, shapes = json_value(path, arrays, "names"), json_value(path, arrays, "shapes")
     try:
         return Scores(
@@ -154,6 +154,14 @@ def read_scores(path: Path) -> Scores:
         )
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def _neurons(arrays: Mapping[str, NDArray[Any]], scores: Mapping[str, NDArray[Any]]) -> int:
+    """Returns the number of neurons that the layers and some score agree on, else that of the first score."""
+    lengths = [array.size for array in scores.values()]
+    sizes = arrays.get("layer_sizes")
+    stated = int(sizes.sum()) if sizes is not None and sizes.dtype.kind in "iu" else -1
+    return stated if stated in lengths else lengths[0]
 
 
 def _float32(array: NDArray[Any]) -> NDArray[np.float32]:

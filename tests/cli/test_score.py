@@ -1,72 +1,32 @@
-"""`lgbench score` and `mask` on a tiny network, and on the published scores."""
+"""`lgbench score` on a tiny network: significance, instability by either way, learned scores, bad input."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from torch import nn
 
 from harness.cli.main import main
-from harness.cli.score import parse_gammas
 from harness.cli.score_steps import run_instability
-from harness.domain import EngineRecord, Instance, InstanceResult, Job, Limits, UsageError, Verdict
-from harness.grafting.npz import read_npz
+from harness.data.images import ImageSet
+from harness.domain import EngineRecord, Instance, InstanceResult, Job, Limits, ToolAnswer, Verdict
+from harness.formats.vnnlib import read_property
+from harness.grafting.hydra import HydraTraining
 from harness.grafting.scores import read_scores
+from harness.grafting.significance import MEANS, random_significance
 from harness.networks import zoo
+from harness.networks.export import export_onnx
 from harness.report.source import JOBS_META
 from harness.run.store import Store
-
-
-def test_the_contract_for_scripts(tmp_path: Path, shared_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    scores = shared_dir / "golden/cnn_b/scores_selftrained.npz"
-    out = tmp_path / "mask.npz"
-    command = ["mask", "--scores", str(scores), "--heuristic", "gradient", "--ranking", "dense", "--out", str(out)]
-    assert main([*command, "--gammas", "2,1.5,1,0", "--ratio", "0.5", "--json"]) == 0
-    assert [layer["grafted"] for layer in json.loads(capsys.readouterr().out)["layers"]] == [3337, 4856, 123]
-    arrays = read_npz(out)
-    assert arrays["mask"].dtype == np.uint8
-    assert arrays["layer_sizes"].tolist() == [8192, 8192, 250]
-    assert arrays["stage_picks"].shape == (4, 2079)
-    assert (arrays["mask"] == read_npz(shared_dir / "golden/cnn_b/masks_selftrained.npz")["grad_dense"]).all()
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"--heuristic": "entropy"}, "unknown heuristic"),
-        ({"--ranking": "best"}, "--ranking"),
-        ({"--ratio": "1.5"}, "[0, 1]"),
-        ({"--ratio": "nan"}, "[0, 1]"),
-        ({"--gammas": "2,x"}, "not a list of numbers"),
-        ({"--gammas": "-1"}, ">= 0"),
-        ({"--scores": "nowhere.npz"}, "no such file"),
-    ],
-)
-def test_bad_input_is_one_line_and_writes_nothing(
-    tmp_path: Path, shared_dir: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], said: str
-) -> None:
-    out = tmp_path / "mask.npz"
-    options = {
-        "--scores": str(shared_dir / "golden/cnn_b/scores_selftrained.npz"),
-        "--heuristic": "gap",
-        "--ranking": "min",
-        "--out": str(out),
-        **changes,
-    }
-    assert main(["mask", *(part for pair in options.items() for part in pair)]) == 2
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
-    assert said in message
-    assert not out.exists()
-
-
-def test_gammas() -> None:
-    assert parse_gammas("2, 1.5,inf") == (2.0, 1.5, float("inf"))
-    with pytest.raises(UsageError):
-        parse_gammas("")
+from harness.tools.contract import Answered
 
 
 @pytest.mark.parametrize("planned", [True, False])
@@ -110,3 +70,201 @@ def test_instability_comes_from_the_runs_results_of_that_network(zoo_folder: Pat
     assert (scores.array("instability") == expected).all(), "the only open input of this very network"
     assert scores.provenance["instability_inputs"] == "1"
     assert main([*command, "--run", str(tmp_path / "run"), "--variant", "grafted"]) == 2
+
+
+class FakeEngine:
+    """Leaves every input open where all are asked for, else every other one; the same masks every time."""
+
+    name = "fake"
+    batched = True
+    calls: ClassVar[list[dict[str, Any]]] = []
+
+    def __init__(self, _folder: Path, **options: Any) -> None:
+        self.options = options
+
+    def identity(self) -> str:
+        return "fake"
+
+    def decide(self, jobs: Sequence[Job]) -> Iterator[Answered]:
+        every_input = len(read_property(jobs[0].instance.property).cases[0].polytopes) == 1
+        FakeEngine.calls.append({**self.options, "every_input": every_input, "inputs": len(jobs)})
+        for number, job in enumerate(jobs):
+            random = np.random.default_rng(job.index)
+            masks = {"relu2": random.random(6) < 0.5, "relu1": random.random(64) < 0.5}
+            open_ = every_input or number % 2 == 0
+            record = EngineRecord(unstable=masks if open_ else None, entered_bab=open_, neurons=70)
+            yield Answered(job, ToolAnswer(Verdict.UNKNOWN, 0.1, 0.1, record=record))
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> type[FakeEngine]:
+    monkeypatch.setattr("harness.cli.score_steps.BuiltinTool", FakeEngine)
+    monkeypatch.setattr(FakeEngine, "calls", [])
+    return FakeEngine
+
+
+def score(folder: Path, *more: str) -> int:
+    command = ["score", str(folder / "baseline"), "--out", str(folder / "s.npz"), "--data", ".", "--images", "30"]
+    return main([*command, "--device", "cpu", *more])
+
+
+def test_means_are_the_default(zoo_folder: Path) -> None:
+    assert score(zoo_folder) == 0
+    found = read_scores(zoo_folder / "s.npz")
+    assert list(found.arrays) == ["gradient", "magnitude", "variance", "product"]
+    assert found.names == ("relu1", "relu2")
+
+
+def test_every_heuristic_of_a_seed(zoo_folder: Path) -> None:
+    wanted = ("--heuristics", "random, hydra,GAP", "--hydra-epochs", "1", "--hydra-images", "20", "--seed")
+    assert score(zoo_folder, *wanted, "4") == 0
+    first = read_scores(zoo_folder / "s.npz")
+    assert set(first.arrays) == {"gradient", "hydra", "random"}
+    assert first.layer_sizes == (64, 6)
+    assert (first.array("random") == random_significance(70, 4)).all()
+    settings = json.loads(first.provenance["hydra"])
+    assert (settings["epochs"], settings["images"], settings["seed"]) == (1, 20, 4)
+    before = (zoo_folder / "s.npz").read_bytes()
+    assert score(zoo_folder, *wanted, "4") == 0
+    assert (zoo_folder / "s.npz").read_bytes() == before
+    assert not list(Path("checkpoints").glob("hydra-*")), "what is finished leaves no checkpoint"
+    assert score(zoo_folder, *wanted, "5") == 0
+    other = read_scores(zoo_folder / "s.npz")
+    assert (other.array("random") != first.array("random")).any()
+    assert json.loads(other.provenance["hydra"])["seed"] == 5
+
+
+def test_an_interrupted_hydra_writes_nothing_and_goes_on(
+    zoo_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = ("--heuristics", "hydra", "--hydra-epochs", "30")
+    batch = HydraTraining._batch
+
+    def interrupted(training: HydraTraining, index: Any) -> float:
+        if training.step == 12:
+            os.kill(os.getpid(), signal.SIGINT)
+        return batch(training, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HydraTraining, "_batch", interrupted)
+        assert score(zoo_folder, *wanted) == 1
+    assert "goes on" in capsys.readouterr().out
+    assert not (zoo_folder / "s.npz").exists()
+    (checkpoint,) = Path("checkpoints").glob("hydra-*.ckpt")
+    steps: list[int] = []
+
+    def counted(training: HydraTraining, index: Any) -> float:
+        steps.append(training.step)
+        return batch(training, index)
+
+    monkeypatch.setattr(HydraTraining, "_batch", counted)
+    assert score(zoo_folder, *wanted) == 0
+    assert steps[0] == 13
+    assert not checkpoint.exists()
+    resumed = read_scores(zoo_folder / "s.npz").array("hydra")
+    assert score(zoo_folder, *wanted) == 0
+    assert (read_scores(zoo_folder / "s.npz").array("hydra") == resumed).all()
+
+
+@pytest.mark.parametrize("source", ["bab", "crown"])
+def test_instability_of_test_inputs(zoo_folder: Path, engine: type[FakeEngine], source: str) -> None:
+    assert score(zoo_folder, "--instability", source, "--inputs", "12", "--seed", "9") == 0
+    (call,) = engine.calls
+    assert (call["every_input"], call["seed"], call["device"]) == (source == "crown", 9, "cpu")
+    assert 0 < call["inputs"] <= 12
+    found = read_scores(zoo_folder / "s.npz")
+    counted = call["inputs"] if source == "crown" else -(-call["inputs"] // 2)
+    assert found.provenance["instability"] == source
+    assert found.provenance["instability_inputs"] == str(counted)
+    assert found.provenance["test_inputs"] == "12"
+    assert not {"instability_bab", "instability_crown"} & set(found.arrays)
+    assert 0 < found.array("instability").max() <= counted
+
+
+def test_both_ways_are_kept_and_compared(
+    zoo_folder: Path, engine: type[FakeEngine], capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert score(zoo_folder, "--compare", "--inputs", "20", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    found = read_scores(zoo_folder / "s.npz")
+    assert [call["every_input"] for call in engine.calls] == [False, True]
+    assert said["instability"] == "bab"
+    assert (found.array("instability") <= found.array("instability_crown")).all(), "some inputs, and all of them"
+    assert set(said["counts"]) == {"bab", "crown"}
+    assert said["counts"]["crown"]["inputs"] == int(found.provenance["instability_crown_inputs"])
+    share = found.array("instability_crown").sum() / (70 * said["counts"]["crown"]["inputs"])
+    assert said["counts"]["crown"]["UNR"] == pytest.approx(100 * share)
+    assert -1 <= said["comparison"]["spearman"] <= 1
+    assert {mask["heuristic"] for mask in said["comparison"]["masks"]} == {str(h) for h in MEANS}
+    assert score(zoo_folder, "--compare", "--instability", "crown", "--inputs", "20") == 0
+    other = read_scores(zoo_folder / "s.npz")
+    assert (other.array("instability") == found.array("instability_crown")).all()
+    assert (other.array("instability_bab") == found.array("instability")).all()
+    assert "masks go by this" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--heuristics", "gap,entropy"), "unknown heuristic 'entropy'"),
+        (("--run", "nowhere"), "no results"),
+        (("--instability", "crown", "--inputs", "21"), "there are 20 test inputs"),
+        (("--hydra-keep", "1"), "--hydra-keep"),
+        (("--images", "1"), "--images"),
+    ],
+)
+def test_bad_input(
+    zoo_folder: Path, engine: type[FakeEngine], capsys: pytest.CaptureFixture[str], more: tuple[str, ...], said: str
+) -> None:
+    capsys.readouterr()
+    assert score(zoo_folder, *more) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert said in message
+    assert not (zoo_folder / "s.npz").exists()
+    assert not engine.calls
+
+
+def test_a_failing_engine_leaves_earlier_scores(
+    zoo_folder: Path, engine: type[FakeEngine], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score(zoo_folder) == 0
+    before = (zoo_folder / "s.npz").read_bytes()
+
+    def broken(_self: FakeEngine, jobs: Sequence[Job]) -> Iterator[Answered]:
+        yield Answered(jobs[0], ToolAnswer(Verdict.ERROR, 0.1, 0.1, message="out of memory"))
+
+    monkeypatch.setattr(FakeEngine, "decide", broken)
+    assert score(zoo_folder, "--instability", "bab", "--inputs", "5") == 1
+    assert "out of memory" in capsys.readouterr().err
+    assert (zoo_folder / "s.npz").read_bytes() == before
+
+
+def test_an_onnx_file_is_scored_by_the_names_of_its_masks(
+    zoo_folder: Path, engine: type[FakeEngine], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (zoo_folder / "baseline.onnx.gz").rename("own.onnx.gz")
+    images = ImageSet(np.random.default_rng(0).integers(0, 256, (40, 1, 6, 6), dtype=np.uint8), np.arange(40) % 3)
+    np.savez("own.npz", images=images.images, labels=images.labels)
+    command = ["score", "own.onnx.gz", "--out", "s.npz", "--data-set", "own.npz", "--inputs", "4", "--device", "cpu"]
+    capsys.readouterr()
+    assert main([*command, "--instability", "crown"]) == 2
+    assert "--eps" in capsys.readouterr().err
+    assert main([*command, "--instability", "crown", "--eps", "0.02"]) == 0
+    found = read_scores(Path("s.npz"))
+    assert found.names == ("relu1", "relu2")
+    assert found.array("instability").any()
+    assert engine.calls[0]["every_input"]
+
+
+def test_a_network_without_relu(zoo_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+    Path("flat.onnx").write_bytes(export_onnx(network, (1, 6, 6)))
+    np.savez("own.npz", images=np.zeros((20, 1, 6, 6), np.uint8), labels=np.arange(20) % 3)
+    capsys.readouterr()
+    assert main(["score", "flat.onnx", "--out", "s.npz", "--data-set", "own.npz"]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "no ReLU" in message
+    assert not Path("s.npz").exists()
