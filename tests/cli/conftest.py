@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from toy_network import images, toy
 
 from harness.cli import training_common
 from harness.cli.main import main
 from harness.data.images import ImageSet
 from harness.grafting.npz import read_npz, write_npz
 from harness.networks import zoo
-
-
-def toy() -> nn.Sequential:
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(1, 4, 3),
-            relu1=nn.ReLU(),
-            flatten=nn.Flatten(),
-            fc1=nn.Linear(64, 6),
-            relu2=nn.ReLU(),
-            fc2=nn.Linear(6, 3),
-        )
-    )
-
-
-def images(n: int, seed: int) -> ImageSet:
-    random = np.random.default_rng(seed)
-    return ImageSet(random.integers(0, 256, (n, 1, 6, 6), dtype=np.uint8), random.integers(0, 3, n))
 
 
 @pytest.fixture

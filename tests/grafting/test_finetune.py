@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from harness.domain import GraftMask, UsageError
-from harness.grafting.finetune import finetune_config, grafted_copy
+from harness.grafting.finetune import finetune_config, grafted_copy, only_layers
 from harness.networks.grafted import GraftedReLU
 from harness.training.loop import TrainingConfig, parameter_groups
 from harness.training.schedule import Schedule
@@ -71,3 +71,31 @@ def test_with_retraining_weights_have_their_own_rate_and_decay(baseline: nn.Modu
     )
     assert (weights["peak_lr"], weights["weight_decay"], len(weights["params"])) == (0.001, 5e-4, 4)
     assert (graft["peak_lr"], graft["weight_decay"], len(graft["params"])) == (0.01, 0.0, 2)
+
+
+def test_a_second_mask_is_added_or_replaces_the_first(baseline: nn.Module) -> None:
+    first = grafted_copy(baseline, MASK, (1, 2, 2), slope=0.25)
+    second = GraftMask({"2": np.array([False, True, True])})
+    joined = grafted_copy(first, second, (1, 2, 2), slope=0.5, keep=True)[2]
+    assert joined.mask.tolist() == [True, True, True]
+    assert joined.slope.tolist() == [0.25, 0.5, 0.25], "what was linear keeps its slope"
+    replaced = grafted_copy(first, second, (1, 2, 2), slope=0.5)[2]
+    assert replaced.mask.tolist() == [False, True, True]
+    assert replaced.slope[replaced.mask].tolist() == [0.5, 0.5]
+    assert first[2].mask.tolist() == [True, False, True], "the source stays"
+
+
+def test_a_part_of_a_mask() -> None:
+    mask = GraftMask({"a": np.ones(2, np.bool_), "b": np.ones(3, np.bool_)}, {"ratio": "0.5"})
+    part = only_layers(mask, ["b"])
+    assert list(part.layers) == ["b"]
+    assert part.provenance == {"ratio": "0.5"}
+    with pytest.raises(UsageError, match="it has: a, b"):
+        only_layers(mask, ["c"])
+
+
+def test_a_frozen_graft_is_in_no_group(baseline: nn.Module) -> None:
+    grafted = grafted_copy(baseline, MASK, (1, 2, 2), slope=0.0)
+    (group,) = parameter_groups(grafted, finetune_config(TrainingConfig(), graft_lr=0.0))
+    assert len(group["params"]) == 4
+    assert group["weight_decay"] == 5e-4
