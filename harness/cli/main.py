@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "score": LazyCommand("harness.cli.score", "score", "Score the significance of a network's neurons."),
     "mask": LazyCommand("harness.cli.score", "mask", "Choose the neurons to graft from scores."),
     "adopt": LazyCommand("harness.cli.graft", "adopt", "Publish a network of your own, to graft or verify it."),
+    "masks": LazyCommand("harness.cli.masks", "masks", "Compare masks, and draw what they were chosen by."),
     "graft": LazyCommand("harness.cli.graft", "graft", "Graft a network by a mask and fine-tune it."),
     "sweep": LazyCommand("harness.cli.sweep", "sweep", "Graft and verify a grid of recipes, and compare them."),
     "evaluate": LazyCommand("harness.cli.graft", "evaluate", "Measure standard and robust accuracy."),

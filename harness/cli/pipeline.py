@@ -17,11 +17,13 @@ from typing import Any
 import click
 import torch
 
+from harness.cli.models import untrained_history
 from harness.cli.training_common import (
     Length,
     NetworkName,
     data_remarks,
     default_length,
+    publish_network,
     publish_trained,
     report_published,
     run_training,
@@ -262,8 +264,16 @@ class Pipeline:
     def trained(
         self, network: torch.nn.Module, config: TrainingConfig, name: NetworkName, origin: Origin, checkpoint: str
     ) -> bool:
-        """Trains within the time slice; a finished network is measured and written, and the return value True."""
+        """Trains within the time slice; a finished network is measured and written, and the return value True.
+
+        A network of which nothing would move (both learning rates 0) is measured and written as it is.
+        """
         validation = self.data.validation[: self.settings.images]
+        if not (config.lr or config.graft_lr):
+            self.worked = True
+            history = untrained_history(network, config, validation)
+            report_published(publish_network(network, config, history, name, origin, self.test), name)
+            return True
         trainer = Trainer(network, config, self.train_images, validation, self.settings.checkpoints / checkpoint)
         say(f"{name.variant}: training, {trainer.state.epoch} of {config.epochs} epochs done")
         self.worked = True

@@ -235,7 +235,8 @@ def _training_work(networks: SweepNetworks, listed: Sequence[dict[str, Any]]) ->
         entry |= {"network": training.key, "made": training not in missing, "neurons": training.mask.count}
     work: dict[str, Any] = {"networks": len(trainings), "networks_missing": len(missing)}
     if missing:
-        estimate, epochs = networks.estimate(missing), sum(training.config.epochs for training in missing)
+        moving = [training for training in missing if training.config.lr or training.config.graft_lr]
+        estimate, epochs = networks.estimate(missing), sum(training.config.epochs for training in moving)
         work |= {"epochs": epochs, "seconds_per_epoch": estimate.seconds_per_epoch}
         work["training_s"] = epochs * estimate.seconds_per_epoch + len(missing) * estimate.seconds_per_measurement
     return work

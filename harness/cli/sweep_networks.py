@@ -208,7 +208,7 @@ class SweepNetworks:
             self.sweep.name,
             name.variant,
             self.base.architecture,
-            f"{training.points[0].name}: {training.config.epochs} epochs of fine-tuning",
+            f"{training.points[0].name}: {_schedule(training.config)}",
             zoo.ParentNetwork(self.base.baseline, self.parent.manifest.onnx.sha256),
             zoo.FileHash(training.mask_file.name, sha256_file(training.mask_file)),
             {**self.pipeline.remarks, "slope": training.slope, "intercept": training.intercept},
@@ -289,6 +289,10 @@ def recipe_of(point: SweepPoint) -> MaskRecipe:
         point.scope == "layer",
         point.seed if point.heuristic == Heuristic.RANDOM else 0,
     )
+
+
+def _schedule(config: TrainingConfig) -> str:
+    return f"{config.epochs} epochs of fine-tuning" if config.lr or config.graft_lr else "no fine-tuning"
 
 
 def _copy(source: Path, target: Path) -> None:

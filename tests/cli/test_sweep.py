@@ -93,6 +93,16 @@ def test_pruned_neurons_stay_zero(toys: Path) -> None:
         assert zoo.read_manifest(Path("out/models", f"{name}.json")).grafted_neurons in (16, 36)
 
 
+def test_pruning_without_retraining_trains_nothing(toys: Path) -> None:
+    make_files(SWEEP.replace("[0.25, 0.5]", "[0.5]").replace("[graft, prune]", "[prune]\n  retrain: [false]"))
+    assert main(command()) == 0
+    (path,) = (path for path in Path("out/models").glob("*.json") if path.stem != "baseline")
+    manifest = zoo.read_manifest(path)
+    assert "no fine-tuning" in manifest.training.note
+    pruned, before = (zoo.load_network(Path("out/models"), name) for name in (path.stem, "baseline"))
+    assert torch.equal(pruned.get_submodule("conv1").weight, before.get_submodule("conv1").weight)
+
+
 def test_points_with_the_same_mask_share_one_network(toys: Path) -> None:
     # With one gamma of 0 the ranking of the instability does not matter: the masks are equal, the recipes are not.
     text = SWEEP.replace("method: [graft, prune]", "gammas: [[0]]")
