@@ -28,7 +28,9 @@ def main() -> int:
 
     from harness.domain import ToolAnswer
     from harness.formats.engine_protocol import decode_request, encode_answer
-    from harness.verifier.api import available_cores, serve_request, use_cores
+    from harness.verifier.api import available_cores, import_compiled, serve_request, use_cores
+
+    import_compiled()
 
     ready = time.monotonic()
     _send(events, {"event": "ready", "import_s": ready - started})

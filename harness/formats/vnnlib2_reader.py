@@ -34,9 +34,9 @@ def parse_property_2(text: str, source: str) -> Property:
 def query_property(query: Query) -> Property:
     """Returns the property of a query that is about one network; raises as `parse_property_2` does."""
     network = _single(query)
-    for tie in query.ties:
+    if query.ties:
         message = "a constraint on an input together with other variables; bound each input by numbers"
-        raise query.text.error(tie.place, message)
+        raise query.text.error(query.ties[0].place, message)
     (given,), (wanted,) = network.inputs, network.outputs
     places = (given.place,) * given.size
     return normalise(Statements(query.text, places, wanted.size, query.formulas, query.bounds))
@@ -91,9 +91,9 @@ def _single(query: Query) -> NetworkDeclaration:
 
 
 def _unsupported(query: Query, place: int, what: str) -> UnsupportedPropertyError:
-    where = query.text.error(place, what)
+    reason = query.text.error(place, f"{what} is not supported")
     return UnsupportedPropertyError(
-        f"{where} is not supported; a property is about one floating-point tensor in and out"
+        f"{reason}; a property is about one network with one floating-point input and output"
     )
 
 

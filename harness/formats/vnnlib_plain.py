@@ -7,10 +7,13 @@ as usual; what is not is left to the reader of single statements, and so are the
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from harness.domain import BoolArray
 from harness.formats.vnnlib_formula import InputBounds
 
 NUMBER = r"[+-]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?+[0-9]++)?+"
@@ -64,17 +67,32 @@ def plain_part(text: str) -> PlainPart | None:
 def _declared(block: str, letter: str) -> int:
     """Returns how many variables are declared; 0 if it is not each one once, in order from 0 on."""
     numbers = _plain(block).replace(f"(declare-const {letter}_", " ").replace(" Real)", " ").split()
-    return len(numbers) if numbers == list(map(str, range(len(numbers)))) else 0
+    return len(numbers) if numbers == _numerals(len(numbers)) else 0
 
 
 def _bounds(block: str) -> InputBounds:
-    block = _plain(block).replace("(assert (<= X_", " <= ").replace("(assert (>= X_", " >= ").replace("))", " ")
-    words = block.split()
-    return InputBounds(
-        np.array(list(map(int, words[1::3])), np.int64),
-        np.array(list(map(float, words[2::3]))),
-        np.array([word == "<=" for word in words[::3]]),
-    )
+    words = _plain(block).replace("(assert (", " ").replace("= X_", " ").replace("))", " ").split()
+    return InputBounds(_variables(words[1::3]), np.array(list(map(float, words[2::3]))), _upper(words[::3]))
+
+
+def _variables(words: list[str]) -> NDArray[np.int64]:
+    # Nearly always each input has its two bounds one after the other: comparing strings is faster than reading them.
+    usual = _numerals((len(words) + 1) // 2)
+    if words[::2] == usual and words[1::2] == usual[: len(words) // 2]:
+        return np.arange(len(words)) // 2
+    return np.array(list(map(int, words)), np.int64)
+
+
+def _upper(signs: list[str]) -> BoolArray:
+    first = signs[:2] * (len(signs) // 2 + 1)
+    if signs == first[: len(signs)]:
+        return np.resize(np.array([sign == "<" for sign in signs[:2]]), len(signs))
+    return np.array([sign == "<" for sign in signs])
+
+
+@lru_cache(maxsize=8)
+def _numerals(count: int) -> list[str]:
+    return list(map(str, range(count)))
 
 
 def _plain(block: str) -> str:

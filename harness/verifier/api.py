@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ from harness.formats.onnx_file import load_model_bytes
 from harness.formats.vnnlib import read_property
 from harness.verifier.config import EngineConfig
 from harness.verifier.engine import Emit, Engine, Progress
+from harness.verifier.kernels.choice import has_numba
 from harness.verifier.warm_up import warm_up as compile_ahead
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,13 @@ def warm_up(device: str = "cpu") -> None:
     """
     use_cores(available_cores())
     compile_ahead(torch.device(device))
+
+
+def import_compiled() -> None:
+    """Imports what the engine computes with on a CPU: for processes that will decide more than one instance."""
+    if has_numba():
+        importlib.import_module("harness.verifier.sparse_root")
+        importlib.import_module("harness.verifier.compiled_search")
 
 
 def verify_instance(
@@ -135,6 +144,7 @@ def _all(
 
 def serve(requests: IO[str], events: IO[str]) -> None:
     """Answers requests until the input ends; the protocol is `harness.formats.engine_protocol`'s."""
+    import_compiled()
     lock = threading.Lock()
 
     def send(event: Mapping[str, object]) -> None:

@@ -51,6 +51,10 @@ class _Objective:
         value = torch.where(self.row_used, value, torch.full_like(value, -torch.inf)).amax(2)
         return torch.where(self.region_used, value, torch.full_like(value, torch.inf)).amin(1)
 
+    def part(self, kept: Tensor) -> _Objective:
+        """Returns the objective of some targets, `kept` being `(batch,)` bool."""
+        return _Objective(self.C[kept], self.rhs[kept], self.row_used[kept], self.region_used[kept])
+
 
 def _objective(targets: Sequence[Target], graph: Graph) -> _Objective:
     regions = max(len(t.regions) for t in targets)
@@ -114,21 +118,25 @@ def _search(
     x = lower + (upper - lower) * torch.stack([_start(problems[t.problem], k, graph, seed) for t, k in searches])
     x = x.clamp(lower, upper)
     step = config.step_size * (upper - lower) / 2
-    done: set[int] = set()
+    owner = torch.tensor([t.problem for t, _ in searches])
     for _ in range(config.steps + 1):
         x.requires_grad_(True)
         value = objective(graph(x))
         (gradient,) = torch.autograd.grad(value.sum(), x)
         x = x.detach()
-        for b in torch.nonzero(value <= 0).flatten().tolist():
-            problem = searches[b][0].problem
-            if problem not in done:
-                done.add(problem)
-                yield Candidate(problem, x[b].clone())
-        if len(done) == len({t.problem for t, _ in searches}):
-            return
+        hits = torch.nonzero(value.cpu() <= 0).flatten().tolist()
+        # The first of a problem's hits, in the order of the searches.
+        found = {int(owner[b]): b for b in reversed(hits)}
+        for problem in sorted(found):
+            yield Candidate(problem, x[found[problem]].clone())
         x = (x - step * gradient.sign()).clamp(lower, upper)
         step = step * config.decay
+        if found:
+            kept = ~torch.isin(owner, torch.tensor(list(found)))
+            if not kept.any():
+                return
+            owner, kept = owner[kept], kept.to(x.device)
+            x, lower, upper, step, objective = x[kept], lower[kept], upper[kept], step[kept], objective.part(kept)
 
 
 def _stack(graph: Graph, flat: Sequence[object]) -> Tensor:

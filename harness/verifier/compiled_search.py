@@ -27,8 +27,6 @@ SLICE_WORK = 3e8
 search does not depend on the clock."""
 ROOM = 256
 """Domains that a new stack has room for."""
-FIRST_SLICES = 12
-"""Slices of a search that shall only find out whether the tree is small."""
 LAST_STEP = 12
 """Splits below a frame's root at which its domains are sifted at the latest."""
 PATIENCE, WORTH = 32, 4
@@ -81,7 +79,7 @@ class CompiledSearch:
         should_stop: asked now and then, with the number of domains so far.
         confirm: tries the input with this sign in every dimension, `(d,)`; returns the counterexample if it is one.
         rebound: bounds under splits; None: the root's are kept.
-        small_only: give up early (LARGE) where the tree is not small; without frames.
+        give_up_after: slices after which the tree counts as LARGE, which has no frames then; None: never.
     """
 
     def __init__(
@@ -92,12 +90,12 @@ class CompiledSearch:
         should_stop: Callable[[int], bool],
         confirm: Callable[[NDArray[np.float32]], Counterexample | None],
         rebound: Rebound | None = None,
-        small_only: bool = False,
+        give_up_after: int | None = None,
     ) -> None:
         self.network, self.config = network, config
         self.max_domains = UNLIMITED if max_domains is None else max_domains
         self.should_stop, self.confirm = should_stop, confirm
-        self.rebound, self.rebounds, self.gains, self.small_only = rebound, 0, 0, small_only
+        self.rebound, self.rebounds, self.gains, self.give_up_after = rebound, 0, 0, give_up_after
         self.first_step, self.sifting_steps, self.sifted, self.empty = config.sift_every, SIFTING_STEPS, 0, 0
         self.step = self.first_step
         n, margins, d = network.neurons, len(network.e), network.inputs
@@ -115,7 +113,7 @@ class CompiledSearch:
         self.pseudo = Pseudo(np.zeros(n + 1), np.zeros(n + 1))
         self.pseudo.gain[n] = self.pseudo.splits[n] = 1.0
         self.counters = np.zeros(10, np.int64)
-        self.counters[search.DEEPEST_HERE] = UNLIMITED if small_only else self.step
+        self.counters[search.DEEPEST_HERE] = self.step if give_up_after is None else UNLIMITED
         self.steps = Steps(config.iterations, config.leaf_iterations, config.look_ahead)
 
     @property
@@ -127,14 +125,14 @@ class CompiledSearch:
         """Bounds the roots, then splits until everything is closed or a limit is reached.
 
         Args:
-            slices: after so many it ends as LARGE, and the next call goes on; None: it does not, unless `small_only`.
+            slices: after so many it ends as LARGE, and the next call goes on; None: as the search was made.
         """
         if not self.domains:
             found = self._roots()
             if found is not None:
                 return self._result(Outcome.FALSIFIED, found)
         rounds = max(1, int(SLICE_WORK / max(self._round_work(), 1)))
-        left = FIRST_SLICES if self.small_only else slices
+        left = self.give_up_after if slices is None else slices
         while left is None or left > 0:
             left = None if left is None else left - 1
             if self.should_stop(self.domains):

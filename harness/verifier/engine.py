@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from enum import Enum, auto
 from functools import cached_property
 from typing import TypeAlias, TypeVar
 
@@ -26,9 +27,10 @@ from harness.verifier.bab import Outcome, SearchResult
 from harness.verifier.config import AttackConfig, EngineConfig
 from harness.verifier.graph import Smooth, neuron_count, size
 from harness.verifier.input_split import input_search, prepare_input_search
+from harness.verifier.instance_state import CaseState, InstanceState, work_of
 from harness.verifier.kernels.choice import has_numba
 from harness.verifier.onnx_reader import read_graph
-from harness.verifier.problem import Problem, Region, boxes_of, problems_of
+from harness.verifier.problem import Problem, boxes_of, problems_of
 from harness.verifier.root import Root, bound_root
 from harness.verifier.search import neuron_search
 from harness.verifier.sparse import SparseNetwork, sparse_network, sparse_size
@@ -45,51 +47,16 @@ Progress = Callable[[str, str, int], None]
 """Told now and then, from any thread: key, stage, domains so far."""
 
 
-Then: TypeAlias = Callable[["_Instance", _T], None]
+Then: TypeAlias = Callable[["InstanceState", _T], None]
 
 
-@dataclass(slots=True, eq=False)
-class _Case:
-    """One problem of an instance, and how far it is."""
+class Effort(Enum):
+    """How far a tree is searched before it is another instance's turn."""
 
-    problem: Problem
-    regions: list[Region] = field(default_factory=list)
-    """Regions that are not excluded yet."""
-    rows: list[int] = field(default_factory=list)
-    """For each open region the row with the best root bound."""
-    found: Root | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Instance:
-    """Where one instance stands."""
-
-    key: str
-    cases: list[_Case]
-    started: float
-    work_s: float = 0.0
-    stage: Stage = Stage.INCOMPLETE
-    """The stage that decides if nothing more is needed."""
-    root_margins: list[NDArray[np.float64]] = field(default_factory=list)
-    domains: int = 0
-    entered_bab: bool = False
-    unstable: dict[str, NDArray[np.bool_]] | None = None
-    unstable_nonlinear: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    multiply_adds: int = 0
-
-
-@contextmanager
-def _work_of(instances: Sequence[_Instance], stage: str) -> Iterator[None]:
-    """Shares the time of the block among the instances, as work of a stage."""
-    before = time.monotonic()
-    try:
-        yield
-    finally:
-        share = (time.monotonic() - before) / max(len(instances), 1)
-        for instance in instances:
-            instance.work_s += share
-            instance.seconds[stage] = instance.seconds.get(stage, 0.0) + share
+    TINY = auto()
+    SMALL = auto()
+    FULL = auto()
+    """To the end; with a longer attack and better bounds first."""
 
 
 class Engine:
@@ -149,16 +116,18 @@ class Engine:
         """
         started = time.monotonic()
         instances = [
-            _Instance(key, [_Case(p, list(p.regions)) for p in self.problems(prop, key)], started)
+            InstanceState(key, [CaseState(p, list(p.regions)) for p in self.problems(prop, key)], started)
             for key, prop in properties.items()
         ]
         run = _Run(self, limits, emit, progress or (lambda *_: None))
-        large: list[_Instance] = []
+        large: list[InstanceState] = []
         with self._loading(limits):
             for first in range(0, len(instances), self.config.group):
                 large += run.group(instances[first : first + self.config.group])
         run.open = large
-        run.branch_large()
+        if limits.max_domains is None:
+            run.branch(Effort.SMALL)
+        run.branch(Effort.FULL)
 
     @contextmanager
     def _loading(self, limits: Limits) -> Iterator[None]:
@@ -175,43 +144,42 @@ class _Run:
     def __init__(self, engine: Engine, limits: Limits, emit: Emit, progress: Progress) -> None:
         self.engine, self.limits, self._emit, self._progress = engine, limits, emit, progress
         self._said = 0.0
-        self.open: list[_Instance] = []
+        self.open: list[InstanceState] = []
 
-    def group(self, instances: Sequence[_Instance]) -> list[_Instance]:
+    def group(self, instances: Sequence[InstanceState]) -> list[InstanceState]:
         """Decides what is quickly decided; returns the others, whose trees are large."""
         self.open = list(instances)
-        config = self.engine.config
-        self.attack(config.first_attack, lambda case: [tuple(case.regions)])
+        self.attack(self.engine.config.first_attack)
         if self.open and self.engine.uses_sparse and self.limits.timeout_on == "work":
             prepare_bounds(self.engine.device)
         self.each(self.open, self._bound, self._after_bounds)
-        self.attack(config.second_attack, lambda case: [(region,) for region in case.regions])
-        self.branch()
+        self.each(self.open, self._attack_alone, self._after_attack)
+        self._prepare_search()
+        self.branch(Effort.TINY)
         return self.open
 
-    def remaining(self, instance: _Instance) -> float:
+    def remaining(self, instance: InstanceState) -> float:
         """Returns the seconds that an instance has left, by the clock that its limit is on."""
         wall = time.monotonic() - instance.started
         return self.limits.timeout_s - (wall if self.limits.timeout_on == "wall" else instance.work_s)
 
-    def say(self, instance: _Instance, stage: Stage, domains: int) -> None:
+    def say(self, instance: InstanceState, stage: Stage, domains: int) -> None:
         """Reports progress, but not more often than anyone wants to know."""
         now = time.monotonic()
         if now - self._said >= PROGRESS_EVERY_S:
             self._said = now
             self._progress(instance.key, stage.value, domains)
 
-    def attack(self, config: AttackConfig, aims: Callable[[_Case], list[tuple[Region, ...]]]) -> None:
-        """Searches counterexamples of all open cases in common batches; confirmed ones are answers."""
+    def attack(self, config: AttackConfig) -> None:
+        """Searches counterexamples of all open cases in common batches, each against all its regions at once."""
         instances = [i for i in self.open if self.remaining(i) > 0]
         owners = [i for i in instances for _ in i.cases]
-        problems = [case.problem for i in instances for case in i.cases]
         cases = [case for i in instances for case in i.cases]
-        targets = [Target(k, aim) for k, case in enumerate(cases) for aim in aims(case)]
+        targets = [Target(k, tuple(case.regions)) for k, case in enumerate(cases)]
         if not targets:
             return
-        engine = self.engine
-        with _work_of(instances, "attack"):
+        engine, problems = self.engine, [case.problem for case in cases]
+        with work_of(instances, "attack"):
             batch, seed = engine.config.attack_batch, engine.config.seed
             candidates = attack(engine.fast, problems, targets, config, batch, seed)
         for candidate in candidates:
@@ -219,7 +187,25 @@ class _Run:
             if witness is not None and owners[candidate.problem] in self.open:
                 self.answer(owners[candidate.problem], Verdict.SAT, Stage.ATTACK, witness)
 
-    def each(self, instances: Sequence[_Instance], work: Callable[[_Instance], _T], then: Then[_T]) -> None:
+    def _attack_alone(self, instance: InstanceState) -> Counterexample | None:
+        """Returns a confirmed counterexample of one instance, each of its open regions being aimed at by itself."""
+        if self.remaining(instance) <= 0:
+            return None
+        with work_of([instance], "attack"):
+            seed = self.engine.config.seed
+            found = (self._attack_case(case, self.engine.config.second_attack, seed) for case in instance.cases)
+            return next((witness for witness in found if witness is not None), None)
+
+    def _attack_case(self, case: CaseState, config: AttackConfig, seed: int) -> Counterexample | None:
+        engine, targets = self.engine, [Target(0, (region,)) for region in case.regions]
+        found = attack(engine.fast, [case.problem], targets, config, engine.config.attack_batch, seed)
+        return next((w for c in found if (w := engine.checker.confirm(case.problem, c.x)) is not None), None)
+
+    def _after_attack(self, instance: InstanceState, witness: Counterexample | None) -> None:
+        if witness is not None:
+            self.answer(instance, Verdict.SAT, Stage.ATTACK, witness)
+
+    def each(self, instances: Sequence[InstanceState], work: Callable[[InstanceState], _T], then: Then[_T]) -> None:
         """Does `work` on each instance in a thread of its own, and `then` in this one as each is done.
 
         In batch mode a thread computes alone, so that an answer does not depend on how many others are computed beside
@@ -239,7 +225,7 @@ class _Run:
         finally:
             torch.set_num_threads(cores)
 
-    def _conclude(self, instance: _Instance, future: Future[_T], then: Then[_T]) -> None:
+    def _conclude(self, instance: InstanceState, future: Future[_T], then: Then[_T]) -> None:
         try:
             result = future.result()
         except Exception as error:  # one instance must not take the others with it
@@ -248,24 +234,24 @@ class _Run:
         else:
             then(instance, result)
 
-    def _bound(self, instance: _Instance) -> None:
+    def _bound(self, instance: InstanceState) -> None:
         """Bounds the instance's cases at the root and drops the regions that are excluded."""
         self.say(instance, Stage.INCOMPLETE, 0)
-        with _work_of([instance], "bounds"):
+        with work_of([instance], "bounds"):
             for case in instance.cases:
                 if self.remaining(instance) <= 0:
                     return
                 self._bound_case(instance, case)
             instance.cases = [case for case in instance.cases if case.regions]
 
-    def _after_bounds(self, instance: _Instance, _nothing: None) -> None:
+    def _after_bounds(self, instance: InstanceState, _nothing: None) -> None:
         """Answers an instance that its root bounds prove, or that has no time left."""
         if not instance.cases:
             self.answer(instance, Verdict.UNSAT, Stage.INCOMPLETE)
         elif self.remaining(instance) <= 0:
             self.answer(instance, Verdict.TIMEOUT)
 
-    def _bound_case(self, instance: _Instance, case: _Case) -> None:
+    def _bound_case(self, instance: InstanceState, case: CaseState) -> None:
         for light in (True, False) if self._starts_light else (False,):
             if case.regions:
                 self._bound_by(instance, case, light)
@@ -277,7 +263,7 @@ class _Run:
         small = sparse_size(engine.graph) <= engine.config.light_entries
         return self.limits.timeout_on == "wall" and engine.uses_sparse and small
 
-    def _bound_by(self, instance: _Instance, case: _Case, light: bool) -> None:
+    def _bound_by(self, instance: InstanceState, case: CaseState, light: bool) -> None:
         engine = self.engine
         box = boxes_of([case.problem], engine.graph)
         found = bound_root(engine.graph, None if light else engine.sparse, box)
@@ -299,17 +285,12 @@ class _Run:
         case.regions = [case.regions[k] for k in kept]
         case.found = found if kept else None
 
-    def branch(self) -> None:
-        """Searches small trees: each open instance in a thread of its own, those whose root bounds are best first."""
+    def branch(self, effort: Effort) -> None:
+        """Searches the trees of the open instances with some effort, those whose root bounds are best first."""
         for instance in [i for i in self.open if self.remaining(i) <= 0]:
             self.answer(instance, Verdict.TIMEOUT)
-        self._prepare_search()
         order = sorted(self.open, key=lambda i: -min((float(m.min()) for m in i.root_margins), default=0.0))
-        self.each(order, lambda instance: self._search(instance, False), self._after_search)
-
-    def branch_large(self) -> None:
-        """Searches the trees that are not small, when everything else is decided."""
-        self.each(list(self.open), lambda instance: self._search(instance, True), self._after_search)
+        self.each(order, lambda instance: self._search(instance, effort), self._after_search)
 
     def _prepare_search(self) -> None:
         """Compiles or loads the search at no instance's expense; on the wall clock that would only load too much."""
@@ -320,8 +301,8 @@ class _Run:
         elif self.engine.splits_neurons:
             prepare_neuron_search(self.engine.device)
 
-    def _search(self, instance: _Instance, large: bool) -> SearchResult:
-        """Runs branch and bound on an instance's open cases, one after the other; large trees only if told to."""
+    def _search(self, instance: InstanceState, effort: Effort) -> SearchResult:
+        """Runs branch and bound on an instance's open cases, one after the other."""
         before, spent, searched = time.monotonic(), instance.work_s, instance.seconds.get("bab", 0.0)
 
         def clock(domains: int) -> bool:
@@ -330,9 +311,9 @@ class _Run:
             self.say(instance, Stage.BAB, instance.domains + domains)
             return self.remaining(instance) <= 0
 
-        branched, result, left = large, SearchResult(Outcome.PROVED, 0, False), []
+        branched, result, left = effort is Effort.FULL, SearchResult(Outcome.PROVED, 0, False), []
         for case in instance.cases:
-            result = self._search_case(instance, case, clock, large)
+            result = self._search_case(instance, case, clock, effort)
             branched = branched or result.branched
             if result.outcome is Outcome.LARGE:
                 left.append(case)
@@ -344,7 +325,9 @@ class _Run:
         instance.entered_bab = branched or result.outcome not in (Outcome.PROVED, Outcome.FALSIFIED)
         return SearchResult(result.outcome, instance.domains, branched, result.counterexample)
 
-    def _search_case(self, instance: _Instance, case: _Case, clock: Callable[[int], bool], large: bool) -> SearchResult:
+    def _search_case(
+        self, instance: InstanceState, case: CaseState, clock: Callable[[int], bool], effort: Effort
+    ) -> SearchResult:
         engine = self.engine
         found = case.found or bound_root(engine.graph, engine.sparse, boxes_of([case.problem], engine.graph))
         if any(len(region.rhs) == 0 for region in case.regions):
@@ -356,18 +339,18 @@ class _Run:
         elif not engine.splits_neurons:
             result = SearchResult(Outcome.SMOOTH, 0, False)
         else:
-            result = self._split_neurons(instance, case, found, clock, large)
+            result = self._split_neurons(instance, case, found, clock, effort)
         clock(0)  # what follows are statistics, not work on the instance
         if result.branched or result.outcome not in (Outcome.PROVED, Outcome.FALSIFIED):
             neurons = found.unstable()  # of CROWN's bounds, whether or not they were refined later
             instance.unstable, instance.unstable_nonlinear = neurons.masks, neurons.nonlinear
         return result
 
-    def _domains_left(self, instance: _Instance) -> int | None:
+    def _domains_left(self, instance: InstanceState) -> int | None:
         limit = self.limits.max_domains
         return None if limit is None else max(0, limit - instance.domains)
 
-    def _split_inputs(self, instance: _Instance, case: _Case, clock: Callable[[int], bool]) -> SearchResult:
+    def _split_inputs(self, instance: InstanceState, case: CaseState, clock: Callable[[int], bool]) -> SearchResult:
         engine, fast = self.engine, self.engine.fast
 
         def confirm(points: Tensor) -> Counterexample | None:
@@ -382,7 +365,7 @@ class _Run:
         return result
 
     def _split_neurons(
-        self, instance: _Instance, case: _Case, found: Root, clock: Callable[[int], bool], large: bool
+        self, instance: InstanceState, case: CaseState, found: Root, clock: Callable[[int], bool], effort: Effort
     ) -> SearchResult:
         engine = self.engine
         C = torch.stack([region.C[row] for region, row in zip(case.regions, case.rows, strict=True)])
@@ -392,33 +375,33 @@ class _Run:
         def confirm(corner: NDArray[np.float32]) -> Counterexample | None:
             return engine.checker.confirm(case.problem, torch.where(torch.from_numpy(corner) > 0, upper, lower))
 
-        def search(root: Root, small_only: bool, open_: NDArray[np.bool_]) -> SearchResult:
+        def search(root: Root, slices: int | None, open_: NDArray[np.bool_]) -> SearchResult:
             left = self._domains_left(instance)
             chosen = torch.from_numpy(open_)
             network = root.fold(C[chosen], rhs[chosen])
-            result = neuron_search(network, engine.config, engine.device, left, clock, confirm, small_only).run()
+            result = neuron_search(network, engine.config, engine.device, left, clock, confirm, slices).run()
             instance.domains += result.domains
             instance.multiply_adds += result.multiply_adds
             return result
 
-        if not large:
-            return search(found, True, np.ones(len(C), np.bool_))
+        if effort is not Effort.FULL:
+            # What is searched twice counts twice: with a limit on domains the first search is as long as the second.
+            tiny = effort is Effort.TINY and self.limits.max_domains is None
+            slices = engine.config.tiny_slices if tiny else engine.config.small_slices
+            return search(found, slices, np.ones(len(C), np.bool_))
         witness = self._attack_hard(case)
         if witness is not None:
             return SearchResult(Outcome.FALSIFIED, 0, True, witness)
         refined = found.refined(C) or found
-        return replace(search(refined, False, ~(refined.margins(C, rhs) > 0)), branched=True)
+        return replace(search(refined, None, ~(refined.margins(C, rhs) > 0)), branched=True)
 
-    def _attack_hard(self, case: _Case) -> Counterexample | None:
+    def _attack_hard(self, case: CaseState) -> Counterexample | None:
         engine, config = self.engine, self.engine.config
-        targets = [Target(0, (region,)) for region in case.regions]
-        one = 3.0 * sparse_size(engine.graph) * config.last_attack.steps * len(targets)
+        one = 3.0 * sparse_size(engine.graph) * config.last_attack.steps * len(case.regions)
         restarts = int(min(max(config.last_attack_work / one, 2), config.last_attack.restarts))
-        aim = replace(config.last_attack, restarts=restarts)
-        found = attack(engine.fast, [case.problem], targets, aim, config.attack_batch, config.seed + 1)
-        return next((w for c in found if (w := engine.checker.confirm(case.problem, c.x)) is not None), None)
+        return self._attack_case(case, replace(config.last_attack, restarts=restarts), config.seed + 1)
 
-    def _after_search(self, instance: _Instance, result: SearchResult) -> None:
+    def _after_search(self, instance: InstanceState, result: SearchResult) -> None:
         """Turns the outcome of a search into the instance's answer."""
         stage = Stage.BAB if result.branched else Stage.INCOMPLETE
         if result.outcome is Outcome.PROVED:
@@ -435,7 +418,7 @@ class _Run:
 
     def answer(
         self,
-        instance: _Instance,
+        instance: InstanceState,
         verdict: Verdict,
         stage: Stage | None = None,
         witness: Counterexample | None = None,

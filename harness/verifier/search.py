@@ -31,17 +31,17 @@ def neuron_search(
     max_domains: int | None,
     should_stop: Callable[[int], bool],
     confirm: Callable[[NDArray[np.float32]], Counterexample | None],
-    small_only: bool = False,
+    give_up_after: int | None = None,
 ) -> NeuronSearch:
     """Returns the fastest search that this machine can run; arguments as of `bab.Search`.
 
-    With `small_only` it may give up early (LARGE).
+    With `give_up_after` it may give up early (LARGE), after so many slices of work.
     """
     if device.type == "cpu" and has_numba():
         # imported late: the engine also runs where Numba is not installed
         from harness.verifier.compiled_search import CompiledSearch, RotatingSearch
 
-        if small_only:
-            return CompiledSearch(network, config, max_domains, should_stop, confirm, small_only=True)
+        if give_up_after is not None:
+            return CompiledSearch(network, config, max_domains, should_stop, confirm, give_up_after=give_up_after)
         return RotatingSearch(network, config, max_domains, should_stop, confirm)
     return Search(network, TorchKernel(network, device), config, max_domains, should_stop, confirm)

@@ -46,9 +46,9 @@ def prepare_neuron_search(device: torch.device) -> None:
     """Makes branch and bound over neurons ready, from folding to the optimised hidden bounds of large trees."""
     found, (C, rhs) = _root(device), _margin()
     found.margins(C, rhs)
-    for root, small_only in ((found, True), (found.refined(C) or found, False)):
+    for root, slices in ((found, EngineConfig().small_slices), (found.refined(C) or found, None)):
         network = root.fold(C, rhs)
-        neuron_search(network, EngineConfig(), device, DOMAINS, lambda _: False, _no_counterexample, small_only).run()
+        neuron_search(network, EngineConfig(), device, DOMAINS, lambda _: False, _no_counterexample, slices).run()
     found.unstable()
 
 

@@ -217,12 +217,14 @@ def test_a_clock_that_says_stop_once_has_said_it() -> None:
 def test_a_tree_that_is_not_small_is_given_up_where_that_was_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled_search, "SLICE_WORK", 0.0)
     _, network = hard(1e-2, 3, "convolution")
-    made = CompiledSearch(network, CONFIG, None, lambda _: False, nothing, small_only=True)
+    made = CompiledSearch(network, CONFIG, None, lambda _: False, nothing, give_up_after=12)
     result = made.run()
     assert (result.outcome, result.branched) == (Outcome.LARGE, True)
     assert made.counters[search.DEEPEST_HERE] == UNLIMITED
     _, easy = hard(100.0)
-    assert CompiledSearch(easy, CONFIG, None, lambda _: False, nothing, small_only=True).run().outcome is Outcome.PROVED
+    assert (
+        CompiledSearch(easy, CONFIG, None, lambda _: False, nothing, give_up_after=12).run().outcome is Outcome.PROVED
+    )
 
 
 def test_bounds_that_cross_have_no_point() -> None:

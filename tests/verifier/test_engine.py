@@ -12,6 +12,7 @@ from nets import Net, decide, decide_all, fully_connected, graph_of, property_of
 
 from harness.domain import Limits, Property, PropertyCase, Stage, ToolAnswer, UsageError, Verdict
 from harness.verifier import engine as engine_module
+from harness.verifier import instance_state
 from harness.verifier.config import AttackConfig, EngineConfig
 from harness.verifier.engine import Engine
 from harness.verifier.fold import FoldedNetwork
@@ -162,7 +163,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             now[0] += 1.0
             return now[0]
 
-    monkeypatch.setattr(engine_module, "time", Clock)
+    for module in (engine_module, instance_state):
+        monkeypatch.setattr(module, "time", Clock)
     return now
 
 

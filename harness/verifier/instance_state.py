@@ -1,0 +1,59 @@
+"""Where one instance stands while the engine decides it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.domain import Stage
+from harness.verifier.problem import Problem, Region
+from harness.verifier.root import Root
+
+
+@dataclass(slots=True, eq=False)
+class CaseState:
+    """One problem of an instance, and how far it is."""
+
+    problem: Problem
+    regions: list[Region] = field(default_factory=list)
+    """Regions that are not excluded yet."""
+    rows: list[int] = field(default_factory=list)
+    """For each open region the row with the best root bound."""
+    found: Root | None = None
+
+
+@dataclass(slots=True, eq=False)
+class InstanceState:
+    """Where one instance stands."""
+
+    key: str
+    cases: list[CaseState]
+    started: float
+    work_s: float = 0.0
+    stage: Stage = Stage.INCOMPLETE
+    """The stage that decides if nothing more is needed."""
+    root_margins: list[NDArray[np.float64]] = field(default_factory=list)
+    domains: int = 0
+    entered_bab: bool = False
+    unstable: dict[str, NDArray[np.bool_]] | None = None
+    unstable_nonlinear: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    multiply_adds: int = 0
+
+
+@contextmanager
+def work_of(instances: Sequence[InstanceState], stage: str) -> Iterator[None]:
+    """Shares the time of the block among the instances, as work of a stage."""
+    before = time.monotonic()
+    try:
+        yield
+    finally:
+        share = (time.monotonic() - before) / max(len(instances), 1)
+        for instance in instances:
+            instance.work_s += share
+            instance.seconds[stage] = instance.seconds.get(stage, 0.0) + share
