@@ -26,15 +26,13 @@ from harness.workflow.export_generate import OnProgress
 @click.argument("bench", required=False, metavar="[NAME]")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The new folder.")
 @click.option("--check", type=click.Path(path_type=Path), metavar="DIR", help="Check this folder instead.")
-@click.option(
-    "--range", "valid", type=(float, float), metavar="LOW HIGH", help="With --check: least and greatest input."
-)
+@click.option("--range", type=(float, float), metavar="LOW HIGH", help="With --check: least and greatest input.")
 @click.option("--variants", metavar="A,B", help="Only these networks.  [default: all]")
 @click.option("--seed", type=click.IntRange(min=0), help="Of the draw.  [default: the benchmark's]")
 @click.option("--instances", type=click.IntRange(min=1), metavar="N", help="How many.  [default: what six hours take]")
 @click.option("--inputs", type=click.IntRange(min=1), metavar="N", help="Draw from the first N test inputs.")
 @click.option("--timeout", type=float, default=TIMEOUT_S, show_default=True, metavar="S", help="Limit of an instance.")
-@click.option("--all", "every", is_flag=True, help="All inputs that every network classifies rightly; no draw.")
+@click.option("--all", is_flag=True, help="All inputs that every network classifies rightly; no draw.")
 @click.option("--gzip", is_flag=True, help="Gzip networks and properties.")
 @click.option("--two-network", is_flag=True, help="Compare the baseline with each other network (VNN-LIB 2.0 only).")
 @click.option(
@@ -45,7 +43,6 @@ from harness.workflow.export_generate import OnProgress
 def export(
     bench: str | None,
     check: Path | None,
-    valid: tuple[float, float] | None,
     variants: str | None,
     out: Path | None,
     as_json: bool,
@@ -59,6 +56,8 @@ def export(
     --check DIR takes any such folder, flat ones too, and prints each problem in one line with file and line; the exit
     code is 2 if there is one.
     """
+    # Taken from `given`, as they would hide Python's own names.
+    valid, every = given.pop("range"), given.pop("all")
     if check is not None:
         if bench is not None or out is not None:
             raise click.UsageError("--check DIR goes without NAME and --out")
@@ -66,7 +65,7 @@ def export(
     if bench is None or out is None:
         raise click.UsageError("name a benchmark and --out DIR, or --check DIR")
     names = None if variants is None else tuple(name.strip() for name in variants.split(",") if name.strip())
-    options = ExportOptions(out=out, variants=names, timeout_s=given.pop("timeout"), **given)
+    options = ExportOptions(out=out, variants=names, every=every, timeout_s=given.pop("timeout"), **given)
     with _bars() as progress:
         done = export_benchmark(find_spec(bench), options, progress)
     _say_exported(done, as_json=as_json)

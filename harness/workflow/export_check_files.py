@@ -168,8 +168,10 @@ class FileChecks:
             boxes = [declared_box(query)]
             bounded = np.isfinite(boxes[0].lower) & np.isfinite(boxes[0].upper)
             if not bounded.all():
-                name = query.text.input_name(int(bounded.argmin()))
-                raise query.text.error(-1, f"{name} has no finite bound on both sides")
+                first = int(bounded.argmin())
+                place = next(tensor.place for tensor in reversed(query.inputs) if tensor.first <= first)
+                message = f"{query.text.input_name(first)} has no finite bound on both sides; assert one for each"
+                raise query.text.error(place, message)
         for box in boxes:
             self._check_box(path, text, box, query.text.input_name)
         # Of several networks the first one's input; the others' are tied to it, or of its size at least.
