@@ -99,10 +99,23 @@ def _stages(
         benefit[~free] = -np.inf
         # Rounding up in every stage can ask for more than there are, as with 6 neurons, 4 stages and ratio 1.
         count = min(quota, int(free.sum()))
-        chosen = np.argsort(-benefit, kind="stable")[:count].astype(np.int32)
+        chosen = _largest(benefit, count).astype(np.int32)
         free[chosen] = False
         picks.append(chosen)
     return picks
+
+
+def _largest(values: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Returns the places of the `count` largest values, largest first, of equal ones the first: a stable sort's head.
+
+    Only what is above the cut is sorted.
+    """
+    if not count:
+        return np.zeros(0, np.intp)
+    cut = np.partition(values, values.size - count)[values.size - count]
+    above, tied = np.flatnonzero(values > cut), np.flatnonzero(values == cut)
+    order = np.argsort(-values[above], kind="stable")
+    return np.concatenate([above[order], tied[: count - above.size]])
 
 
 def check_plan(gammas: Sequence[float], ratio: float) -> None:

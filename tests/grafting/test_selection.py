@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.domain import UsageError
 from harness.grafting.npz import read_npz
 from harness.grafting.ranking import Ranking, rank
-from harness.grafting.selection import DEFAULT_GAMMAS, select
+from harness.grafting.selection import DEFAULT_GAMMAS, _largest, select
 
 Arrays = Mapping[str, NDArray[Any]]
 QUOTA = 2079
@@ -103,6 +103,16 @@ def test_each_stage_takes_its_share_and_no_neuron_twice(
     quota = round(ratio / len(gammas) * neurons)
     assert len(np.unique(picked)) == len(picked) == selection.count == min(quota * len(gammas), neurons)
     assert selection.mask[picked].all()
+
+
+@given(
+    values=st.lists(st.sampled_from([0.0, -0.0, 1.0, 2.0, -1.5, float("inf"), float("-inf")]), min_size=1, max_size=30),
+    share=st.floats(0, 1),
+)
+def test_the_largest_are_the_head_of_a_stable_sort(values: list[float], share: float) -> None:
+    array = np.array(values, np.float32)
+    count = round(share * array.size)
+    assert _largest(array, count).tolist() == np.argsort(-array, kind="stable")[:count].tolist()
 
 
 def test_infinite_gamma_follows_instability_alone() -> None:
