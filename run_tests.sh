@@ -23,7 +23,9 @@ part 'ruff check' "$venv/bin/ruff" check .
 part 'ruff format' "$venv/bin/ruff" format --check .
 part 'mypy --strict' "$venv/bin/mypy"
 part 'import contracts' "$venv/bin/lint-imports"
-part 'pytest' "$venv/bin/python" -m pytest "$@"
+# As many tests at a time as there are cores; threads that wait must not spin then.
+export OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0
+part 'pytest' "$venv/bin/python" -m pytest -n logical --dist worksteal "$@"
 
 printf '\nlg-bench: %d of %d parts passed' "${#passed[@]}" $((${#passed[@]} + ${#failed[@]}))
 if [ ${#failed[@]} -gt 0 ]; then
