@@ -120,6 +120,29 @@ def test_a_network_that_is_not_supported_leaves_all_unknown(request_: EngineRequ
     assert set(answers) == set(EXPECTED)
 
 
+SECOND = """(vnnlib-version <2.0>)
+(declare-network f (declare-input X float32 [1,2]) (declare-output Y float32 [1,2]))
+(assert (and (>= X[0,0] 0.0) (<= X[0,0] 1.0) (>= X[0,1] 0.0) (<= X[0,1] 1.0)))
+(assert (<= Y[0,0] {rhs}))
+"""
+PAIR = """(vnnlib-version <2.0>)
+(declare-network f (declare-input A float32 [1,2]) (declare-output P float32 [1,2]))
+(declare-network g (equal-to f) (declare-input B float32 [1,2]) (declare-output Q float32 [1,2]))
+(assert (<= A[0,0] 1.0))
+"""
+
+
+def test_version_2_is_decided_and_what_is_not_supported_is_unknown(request_: EngineRequest, tmp_path: Path) -> None:
+    for name, text in (("sat", SECOND.format(rhs=0.75)), ("unsat", SECOND.format(rhs=0.25)), ("pair", PAIR)):
+        (tmp_path / f"{name}.vnnlib").write_text(text)
+    paths = {name: tmp_path / f"{name}.vnnlib" for name in ("sat", "unsat", "pair")}
+    answers = collected(EngineRequest(request_.network, paths, request_.limits))
+    wanted = {"sat": Verdict.SAT, "unsat": Verdict.UNSAT, "pair": Verdict.UNKNOWN}
+    assert {name: answer.verdict for name, answer in answers.items()} == wanted
+    assert "pair.vnnlib:2:21: a property of 2 networks (f, g) is not supported" in answers["pair"].message
+    assert verify_instance(request_.network, paths["pair"], 30.0).verdict is Verdict.UNKNOWN
+
+
 @pytest.mark.parametrize("content", [b"", b"no model", None])
 def test_a_network_that_cannot_be_read_is_an_error_of_all(request_: EngineRequest, content: bytes | None) -> None:
     if content is None:
