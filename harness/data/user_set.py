@@ -45,7 +45,8 @@ def read_user_set(path: Path, shape: tuple[int, ...] | None = None) -> UserSet:
 
     Args:
         path: the file.
-        shape: shape of one input of the network, without the batch dimension; None: as the images are.
+        shape: shape of one input of the network, without the batch dimension; None: as the images are, a
+            single channel first.
 
     Raises:
         UsageError: the file cannot be read, lacks an array, or its images or labels cannot be used.
@@ -122,6 +123,8 @@ def _laid_out(path: Path, images: NDArray[Any], shape: tuple[int, ...] | None) -
     """Returns the images in the network's layout."""
     own = images.shape[1:]
     channels_last = len(own) == 3 and own[-1] in (1, 3) and own[0] not in (1, 3)
+    if shape is None and len(own) == 2:
+        return images[:, None]
     if shape is None:
         return np.moveaxis(images, -1, 1) if channels_last else images
     if own == shape:

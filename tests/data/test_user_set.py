@@ -61,6 +61,12 @@ def test_channels_last_images_of_a_flat_network(tmp_path: Path) -> None:
     assert (found.everything.images == IMAGES.reshape(40, 192, 1)).all()
 
 
+@pytest.mark.parametrize("shape", [None, (1, 8, 8)])
+def test_grey_images_without_a_channel(tmp_path: Path, shape: tuple[int, ...] | None) -> None:
+    found = read_user_set(saved(tmp_path, images=IMAGES[:, 0], labels=LABELS), shape)
+    assert (found.everything.images == IMAGES[:, :1]).all()
+
+
 def test_floats_stay_floats(tmp_path: Path) -> None:
     found = read_user_set(saved(tmp_path, images=IMAGES / 255.0, labels=LABELS))
     assert found.everything.images.dtype == np.float32
