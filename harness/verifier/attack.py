@@ -14,6 +14,7 @@ from torch import Tensor
 
 from harness.verifier.config import AttackConfig
 from harness.verifier.graph import Graph
+from harness.verifier.patience import tick
 from harness.verifier.problem import Problem, Region
 
 
@@ -120,6 +121,7 @@ def _search(
     step = config.step_size * (upper - lower) / 2
     owner = torch.tensor([t.problem for t, _ in searches])
     for _ in range(config.steps + 1):
+        tick()
         x.requires_grad_(True)
         value = objective(graph(x))
         (gradient,) = torch.autograd.grad(value.sum(), x)

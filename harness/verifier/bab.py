@@ -46,6 +46,16 @@ class Outcome(Enum):
     """The network has activations that are not split."""
 
 
+REASONS = {
+    Outcome.DOMAINS: "the limit on domains was reached",
+    Outcome.MEMORY: "too many open domains",
+    Outcome.EXHAUSTED: "a domain with all neurons split could not be closed",
+    Outcome.OVERFLOW: "a float32 evaluation of the network may overflow within the box, so nothing can be proved",
+    Outcome.SMOOTH: "root bounds do not decide it, and sigmoid and tanh are not split",
+}
+"""Why a search that ended so has decided nothing."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchResult:
     """What branch and bound found on one problem."""

@@ -28,6 +28,7 @@ from harness.verifier.graph import (
     size,
 )
 from harness.verifier.interval import Bounds, Box
+from harness.verifier.patience import tick
 from harness.verifier.rows import Rows, conv_backward, conv_rows, sum_rows, unit_rows
 from harness.verifier.smooth import smooth_lines
 
@@ -233,6 +234,7 @@ def lower_bounds(graph: Graph, index: int, neurons: Tensor, owner: Tensor, sign:
     """
     parts = []
     for start in range(0, len(neurons), row_chunk(graph, index)):
+        tick()
         stop = start + row_chunk(graph, index)
         passed = element_rows(graph, index, neurons[start:stop], owner[start:stop], sign, rule)
         parts.append(concretize(passed, box))

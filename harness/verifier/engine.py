@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import Enum, auto
 from functools import cached_property
 from typing import TypeAlias, TypeVar
 
@@ -23,13 +22,14 @@ from torch import Tensor
 
 from harness.domain import Counterexample, EngineRecord, Limits, Property, Stage, ToolAnswer, Verdict
 from harness.verifier.attack import Target, attack
-from harness.verifier.bab import Outcome, SearchResult
+from harness.verifier.bab import REASONS, Outcome, SearchResult
 from harness.verifier.config import AttackConfig, EngineConfig
 from harness.verifier.graph import Smooth, neuron_count, size
 from harness.verifier.input_split import input_search, prepare_input_search
-from harness.verifier.instance_state import CaseState, InstanceState, work_of
+from harness.verifier.instance_state import CaseState, Effort, InstanceState, work_of
 from harness.verifier.kernels.choice import has_numba
 from harness.verifier.onnx_reader import read_graph
+from harness.verifier.patience import OutOfTimeError, until
 from harness.verifier.problem import Problem, boxes_of, problems_of
 from harness.verifier.root import Root, bound_root
 from harness.verifier.search import neuron_search
@@ -48,15 +48,6 @@ Progress = Callable[[str, str, int], None]
 
 
 Then: TypeAlias = Callable[["InstanceState", _T], None]
-
-
-class Effort(Enum):
-    """How far a tree is searched before it is another instance's turn."""
-
-    TINY = auto()
-    SMALL = auto()
-    FULL = auto()
-    """To the end; with a longer attack and better bounds first."""
 
 
 class Engine:
@@ -215,7 +206,7 @@ class _Run:
         torch.set_num_threads(1 if self.limits.timeout_on == "work" else cores)
         try:
             with ThreadPoolExecutor(self.engine.config.workers) as pool:
-                futures = {pool.submit(work, instance): instance for instance in instances}
+                futures = {pool.submit(self._in_time, work, instance): instance for instance in instances}
                 try:
                     for future in as_completed(futures):
                         self._conclude(futures[future], future, then)
@@ -225,9 +216,26 @@ class _Run:
         finally:
             torch.set_num_threads(cores)
 
+    def _in_time(self, work: Callable[[InstanceState], _T], instance: InstanceState) -> _T:
+        """Does `work` as long as the instance has time; branch and bound looks at the clock itself."""
+        before, spent = time.monotonic(), instance.work_s
+
+        def is_over() -> bool:
+            elapsed = time.monotonic() - (before - spent if self.limits.timeout_on == "work" else instance.started)
+            return elapsed >= self.limits.timeout_s
+
+        with until(is_over):
+            try:
+                return work(instance)
+            except OutOfTimeError:
+                instance.work_s = max(instance.work_s, time.monotonic() - before + spent)
+                raise
+
     def _conclude(self, instance: InstanceState, future: Future[_T], then: Then[_T]) -> None:
         try:
             result = future.result()
+        except OutOfTimeError:
+            self.answer(instance, Verdict.TIMEOUT)
         except Exception as error:  # one instance must not take the others with it
             logger.exception("deciding %s failed", instance.key)
             self.answer(instance, Verdict.ERROR, message=f"{type(error).__name__}: {error}")
@@ -342,7 +350,8 @@ class _Run:
             result = self._split_neurons(instance, case, found, clock, effort)
         clock(0)  # what follows are statistics, not work on the instance
         if result.branched or result.outcome not in (Outcome.PROVED, Outcome.FALSIFIED):
-            neurons = found.unstable()  # of CROWN's bounds, whether or not they were refined later
+            with until(lambda: False):
+                neurons = found.unstable()  # of CROWN's bounds, whether or not they were refined later
             instance.unstable, instance.unstable_nonlinear = neurons.masks, neurons.nonlinear
         return result
 
@@ -414,7 +423,7 @@ class _Run:
             for case in instance.cases:
                 case.found = None  # bounded again when its turn comes: many open inputs' bounds are much memory
         else:
-            self.answer(instance, Verdict.UNKNOWN, None, None, _REASONS[result.outcome])
+            self.answer(instance, Verdict.UNKNOWN, None, None, REASONS[result.outcome])
 
     def answer(
         self,
@@ -439,12 +448,3 @@ class _Run:
         )
         wall = time.monotonic() - instance.started
         self._emit(instance.key, ToolAnswer(verdict, wall, instance.work_s, stage, witness, message, record))
-
-
-_REASONS = {
-    Outcome.DOMAINS: "the limit on domains was reached",
-    Outcome.MEMORY: "too many open domains",
-    Outcome.EXHAUSTED: "a domain with all neurons split could not be closed",
-    Outcome.OVERFLOW: "a float32 evaluation of the network may overflow within the box, so nothing can be proved",
-    Outcome.SMOOTH: "root bounds do not decide it, and sigmoid and tanh are not split",
-}

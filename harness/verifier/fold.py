@@ -24,6 +24,7 @@ from torch import Tensor
 from harness.verifier.backward import Passed, Rule, element_rows, row_chunk, to_input
 from harness.verifier.crown import RootBounds, unstable
 from harness.verifier.graph import Graph, size
+from harness.verifier.patience import tick
 from harness.verifier.rows import Rows, sum_rows
 
 RHS_ROUNDING = 2.0**-23
@@ -179,6 +180,7 @@ def fold(graph: Graph, found: RootBounds, C: Tensor, rhs: Tensor) -> FoldedNetwo
         neurons = folder.free[k].flatten().nonzero().flatten()
         owner = torch.zeros_like(neurons)
         for a in range(0, len(neurons), row_chunk(graph, source)):
+            tick()
             part = slice(a, a + row_chunk(graph, source))
             passed = element_rows(graph, source, neurons[part], owner[part], 1, folder.rule)
             constants.append(folder.constants(passed))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,15 @@ from numpy.typing import NDArray
 from harness.domain import Stage
 from harness.verifier.problem import Problem, Region
 from harness.verifier.root import Root
+
+
+class Effort(Enum):
+    """How far a tree is searched before it is another instance's turn."""
+
+    TINY = auto()
+    SMALL = auto()
+    FULL = auto()
+    """To the end; with a longer attack and better bounds first."""
 
 
 @dataclass(slots=True, eq=False)

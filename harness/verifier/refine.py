@@ -24,6 +24,7 @@ from harness.verifier.kernels import alpha, passes
 from harness.verifier.kernels.alpha import PASSED, Below
 from harness.verifier.kernels.contract import LANES
 from harness.verifier.kernels.passes import DEAD, UNSTABLE, Array, Matrix, State
+from harness.verifier.patience import tick
 from harness.verifier.sparse import Segment
 from harness.verifier.sparse_bounds import SparseBounds, neighbours_together, scratch
 from harness.verifier.sparse_fold import fold_sparse
@@ -226,6 +227,7 @@ class _Refinement:
 
     def _timed(self, block: _Block, everything: _Reach, deadline: float, waiting: int) -> None:
         """Improves a block in its share of the time; `waiting`: it and the blocks behind it."""
+        tick()
         iterations, began, size = self.effort.iterations, self.clock(), len(everything.below.row_value)
         if np.isfinite(deadline):
             if began > deadline:

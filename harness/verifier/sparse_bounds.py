@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from harness.verifier.kernels import passes
 from harness.verifier.kernels.contract import LANES
 from harness.verifier.kernels.passes import UNSTABLE, Array, Matrix, State, Work
+from harness.verifier.patience import tick
 from harness.verifier.sparse import Segment, SparseNetwork
 
+TOGETHER = 16 * LANES
+"""Rows of one call of compiled code, which nothing can interrupt."""
 INPUT_SLACK = 2.0**-44
 """Share of an input's magnitude that pays for float64 rounding where a pass meets the box."""
 
@@ -129,7 +132,10 @@ def tighten(found: SparseBounds, rows: Array) -> None:
 def _lower(found: SparseBounds, rows: Array, sign: float) -> Array:
     result = np.empty(len(rows))
     net = found.network
-    passes.lower_bounds(rows, sign, found.matrix, found.state, net.inputs, scratch(net), result)
+    for first in range(0, len(rows), TOGETHER):
+        tick()
+        part = slice(first, first + TOGETHER)
+        passes.lower_bounds(rows[part], sign, found.matrix, found.state, net.inputs, scratch(net), result[part])
     return result
 
 

@@ -10,6 +10,7 @@ from harness.verifier.fold import RHS_ROUNDING, FoldedNetwork, SparseColumns, Sp
 from harness.verifier.kernels import passes
 from harness.verifier.kernels.contract import LANES
 from harness.verifier.kernels.passes import Array, Entries
+from harness.verifier.patience import tick
 from harness.verifier.sparse_bounds import SparseBounds, neighbours_together, scratch
 
 
@@ -38,6 +39,7 @@ class _Folder:
             self._block(np.zeros(0, np.int64), C[first : first + LANES])
 
     def _block(self, rows: Array, C: Array) -> None:
+        tick()
         found, net, count = self.found, self.found.network, len(rows) + len(C)
         stopped = np.empty(len(self.place), np.int64)
         constant, slack = np.empty(LANES), np.empty(LANES)
