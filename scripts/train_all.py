@@ -40,6 +40,7 @@ from harness.config import find_spec
 @click.option(
     "--trial-images", type=click.IntRange(min=2), help="A trial with so few images; choose other folders for it."
 )
+@click.option("--test-images", type=click.IntRange(min=1), help="Measure SA and RA on the first N.  [default: all]")
 def train_all(
     benchmarks: tuple[str, ...],
     data: Path | None,
@@ -52,6 +53,7 @@ def train_all(
     graft_epochs: int | None,
     instability_inputs: int | None,
     trial_images: int | None,
+    test_images: int | None,
 ) -> int:
     """Train every network of BENCHMARKS: baseline, scores, masks, grafted networks. Repeat to go on.
 
@@ -71,6 +73,7 @@ def train_all(
             graft_epochs,
             trial_images,
             instability_inputs,
+            test_images=test_images,
         )
         if not Pipeline(spec, settings).run():
             say(f"{spec.name}: not finished; the same command goes on from here")
