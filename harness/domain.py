@@ -286,6 +286,8 @@ class ToolAnswer:
     message: str = ""
     """One line: why the verdict is unknown or error; else empty."""
     record: EngineRecord | None = None
+    witness_text: str | None = None
+    """The counterexample as the tool wrote it, not yet parsed; stands for `counterexample` where it is given."""
 
 
 @dataclass(frozen=True, slots=True)

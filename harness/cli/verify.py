@@ -17,8 +17,8 @@ import click
 from harness.cli.main import EXIT_INTERRUPTED, Started
 from harness.domain import Instance, InstanceResult, Job, ToolAnswer, UsageError, Verdict
 from harness.files import write_atomically
-from harness.formats.compressed import locate
-from harness.formats.counterexample import format_counterexample
+from harness.formats.assignment import format_witness
+from harness.formats.compressed import locate, read_text
 from harness.judging.judge import Judge
 from harness.workflow.device import DEVICES, choose_device, this_machine
 from harness.workflow.limits import make_limits
@@ -87,7 +87,7 @@ def verify(
     job = Job("", Instance(network, spec, limits.timeout_s), network.stem, 0, limits)
     result = Judge().judge(job, replace(answer, wall_s=time.monotonic() - started.at))
     witness = result.counterexample if result.verdict is Verdict.SAT else None
-    text = "" if witness is None else format_counterexample(witness)
+    text = "" if witness is None else format_witness(witness, read_text(spec), str(spec))
     if out is not None:
         write_atomically(out, f"{result.verdict}\n{text}")
     _print(result, text, as_json=as_json)

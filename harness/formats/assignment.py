@@ -11,15 +11,66 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.domain import FloatArray
+from harness.domain import Counterexample, FloatArray, UnsupportedPropertyError
 from harness.formats.counterexample import (
     MalformedCounterexampleError,
     MissingCounterexampleError,
     WrongShapeError,
+    format_counterexample,
 )
+from harness.formats.vnnlib2_query import parse_query
+from harness.formats.vnnlib2_text import is_version_2
 
 _HEADER = re.compile(r"([A-Za-z][A-Za-z0-9_]*)\s+([a-z]+[0-9]*)\s+\[([0-9,\s]*)\]")
 _TYPES = ("float16", "float32", "float64", "bfloat16", "real")
+
+
+def format_witness(counterexample: Counterexample, written: str, source: str) -> str:
+    """Returns the text of a counterexample in the form of its property's version.
+
+    Args:
+        counterexample: inputs, and outputs, which 2.0 wants.
+        written: the property's text.
+        source: what errors call it.
+
+    Raises:
+        UsageError: the property cannot be parsed.
+        UnsupportedPropertyError: it is about more than one network with one input and one output.
+        ValueError: a value is not finite, or a 2.0 property's outputs are missing.
+    """
+    if not is_version_2(written):
+        return format_counterexample(counterexample)
+    networks = parse_query(written, source).networks
+    if len(networks) != 1 or len(networks[0].inputs) != 1 or len(networks[0].outputs) != 1:
+        raise UnsupportedPropertyError(f"{source}: no witness is written for more than one input and one output")
+    tensors = (networks[0].inputs[0], networks[0].outputs[0])
+    if counterexample.y is None:
+        raise ValueError("a witness of VNN-LIB 2.0 has outputs")
+    return format_assignment(
+        [
+            (tensor.name, tensor.dtype, tensor.shape, values)
+            for tensor, values in zip(tensors, (counterexample.x, counterexample.y), strict=True)
+        ]
+    )
+
+
+def format_assignment(variables: Sequence[tuple[str, str, tuple[int, ...], FloatArray]]) -> str:
+    """Returns the text of an assignment; every value is a plain decimal that reads back bit-equal in its own type.
+
+    Args:
+        variables: name, element type, shape and flat values of each declared variable, in order.
+
+    Raises:
+        ValueError: a variable has another number of values than its shape, or one that is not finite.
+    """
+    lines = []
+    for name, dtype, shape, values in variables:
+        if values.size != math.prod(shape) or not np.isfinite(values).all():
+            raise ValueError(f"'{name}' needs {math.prod(shape)} finite values")
+        lines.append(f"{name} {dtype} [{','.join(map(str, shape))}]")
+        # Without an exponent: not every reader of the competition's files knows one.
+        lines += [np.format_float_positional(value, unique=True, trim="0") for value in values.ravel()]
+    return "\n".join(lines) + "\n"
 
 
 def parse_assignment(text: str, variables: Sequence[tuple[str, tuple[int, ...]]]) -> list[FloatArray]:

@@ -120,7 +120,7 @@ class Judge:
         that ONNX Runtime gave. Times that are no times (negative, infinite, not a number) are stored as 0.
         """
         said, wall_s, work_s = Verdict(answer.verdict), _seconds(answer.wall_s), _seconds(answer.work_s)
-        replayed = self.replay(job, answer.counterexample) if said is Verdict.SAT else None
+        replayed = self._replayed(job, answer) if said is Verdict.SAT else None
         witness = None if replayed is None else replayed.check
         verdict, why = judgement(said, is_late(job.limits, wall_s, work_s), witness)
         changed = self._changed(job) if verdict is Verdict.UNSAT else ""
@@ -140,6 +140,11 @@ class Judge:
             one_line("; ".join(part for part in (why, answer.message) if part)),
             answer.record,
         )
+
+    def _replayed(self, job: Job, answer: ToolAnswer) -> Replay:
+        if answer.witness_text is not None:
+            return self.replay_text(job, answer.witness_text)
+        return self.replay(job, answer.counterexample)
 
     def replay(self, job: Job, counterexample: Counterexample | None) -> Replay:
         """Returns the replay of a counterexample on a job's network and property; never raises for bad input.

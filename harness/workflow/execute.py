@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from harness.domain import InstanceResult, Job, ResultSet
+from harness.domain import InstanceResult, Job, ResultSet, UsageError
 from harness.judging.judge import Judge
 from harness.run.scheduler import run_jobs
 from harness.run.store import Store
@@ -25,9 +25,19 @@ def make_tool(plan: RunPlan, folder: Path, on_progress: OnProgress) -> Tool:
     """Returns the registered tool that a plan names; it logs below the run folder.
 
     Raises:
-        UsageError: there is no such tool.
+        UsageError: there is no such tool, or it cannot be bounded by a number of domains.
     """
-    options = registry.ToolOptions(folder / LOG_FOLDER, plan.device.name, plan.seed, on_progress)
+    options = registry.ToolOptions(
+        log_dir=folder / LOG_FOLDER,
+        device=plan.device.name,
+        seed=plan.seed,
+        on_progress=on_progress,
+        category=plan.benchmark,
+        folder=plan.tool_dir,
+        bounds=plan.bounds,
+    )
+    if plan.limits.max_domains is not None and (plan.tool, plan.tool_dir) != (registry.INTERNAL, None):
+        raise UsageError(f"--max-domains: {plan.tool} counts no domains; leave it out, or take {registry.INTERNAL}")
     return registry.make_tool(plan.tool, options)
 
 

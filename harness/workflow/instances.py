@@ -21,7 +21,7 @@ from harness.workflow.finish import PlannedRun, note_start, now
 from harness.workflow.folder import BENCHMARK_FOLDER, earlier_header, open_run
 from harness.workflow.limits import make_limits
 from harness.workflow.options import Reporter, RunOptions, RunPlan, RunSummary
-from harness.workflow.plan import DEFAULT_TOOL, resumed_options, spelt_out
+from harness.workflow.plan import DEFAULT_TOOL, named_tool, resumed_options, spelt_out, tool_bounds
 from harness.workflow.provenance import provenance
 
 _PARTS = ("1.0", "2.0", BENCHMARK_FOLDER)
@@ -174,6 +174,7 @@ def _plan(name: str, out: Path, options: RunOptions, rows: Sequence[_Row], machi
     sizes = Counter(row.variant for row in rows)
     longest = max(row.instance.timeout_s for row in rows)
     device = choose_device(options.device or "auto", machine)
+    options = named_tool(options)
     seed, tool = options.seed or 0, options.tool or DEFAULT_TOOL
     return RunPlan(
         benchmark=name,
@@ -188,6 +189,8 @@ def _plan(name: str, out: Path, options: RunOptions, rows: Sequence[_Row], machi
         seed=seed,
         instances=len(rows),
         command=spelt_out(replace(options, out=out, device=device.name, tool=tool, seed=seed)),
+        tool_dir=options.tool_dir,
+        bounds=tool_bounds(options),
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from harness.domain import InstanceResult, Job, Limits, ResultSet
+from harness.tools.supervise import ToolBounds
 from harness.workflow.device import Device
 
 
@@ -27,6 +28,14 @@ class RunOptions:
     """`auto`, `cpu` or `cuda`."""
     variants: tuple[str, ...] | None = None
     tool: str | None = None
+    tool_dir: Path | None = None
+    """Folder with VNN-COMP's scripts; without `tool` its name is the tool's."""
+    tool_memory: float | None = None
+    """GiB that a tool of others may use."""
+    tool_cores: int | None = None
+    """Processor cores that it may use."""
+    tool_cpu: float | None = None
+    """Processor seconds that it may use for one instance."""
     seed: int | None = None
     resume: bool = False
     data: Path | None = None
@@ -55,6 +64,10 @@ class RunPlan:
     """Jobs of the whole run."""
     command: str
     """The command that makes this run, every choice spelt out; with ` --resume` it continues it."""
+    tool_dir: Path | None = None
+    """Folder of the tool's scripts, absolute; None for a tool that is known by its name."""
+    bounds: ToolBounds = field(default_factory=ToolBounds)
+    """What a tool of others may use."""
 
 
 class Reporter(Protocol):

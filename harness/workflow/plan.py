@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from harness.domain import UsageError
 from harness.files import sha256_bytes
 from harness.formats.instances import format_seconds
 from harness.formats.onnx_file import load_model_bytes, open_session
+from harness.tools.supervise import ToolBounds
 from harness.workflow.device import Machine, choose_device
 from harness.workflow.limits import make_limits
 from harness.workflow.options import RunOptions, RunPlan
@@ -49,9 +51,10 @@ def resumed_options(options: RunOptions, header: RunHeader | None) -> RunOptions
     earlier: dict[str, Any] = {
         "variants": header.variants,
         "seed": header.seed,
-        "tool": header.tool or None,
         "device": header.provenance.get("device"),
     }
+    if options.tool is None and options.tool_dir is None:
+        earlier |= {"tool": header.tool or None, **foreign_options(header.provenance)}
     if options.protocol is None:
         limits = {"timeout_s": header.timeout_s, "max_domains": header.max_domains}
         earlier |= {"inputs": header.inputs, **limits}
@@ -85,6 +88,7 @@ def plan_benchmark(spec: BenchmarkSpec, options: RunOptions, machine: Machine) -
     variants = _variants(spec, options.variants)
     seed = spec.seed if options.seed is None else options.seed
     out = options.out or Path("results") / f"{spec.name}-{name}"
+    options = named_tool(options)
     tool = options.tool or DEFAULT_TOOL
     chosen = replace(
         options,
@@ -109,7 +113,47 @@ def plan_benchmark(spec: BenchmarkSpec, options: RunOptions, machine: Machine) -
         seed=seed,
         instances=inputs * len(variants),
         command=spelt_out(chosen),
+        tool_dir=options.tool_dir,
+        bounds=tool_bounds(options),
     )
+
+
+def named_tool(options: RunOptions) -> RunOptions:
+    """Returns the options with an absolute folder of scripts, and its name for the tool where that has none."""
+    if options.tool_dir is None:
+        return options
+    folder = options.tool_dir.absolute()
+    return replace(options, tool_dir=folder, tool=options.tool or folder.name)
+
+
+def tool_bounds(options: RunOptions) -> ToolBounds:
+    """Returns what a tool of others may use.
+
+    Raises:
+        UsageError: a value is not positive, or our own engine is to be bounded by it.
+    """
+    given = {
+        "--tool-memory": options.tool_memory,
+        "--tool-cores": options.tool_cores,
+        "--tool-cpu": options.tool_cpu,
+    }
+    for name, value in given.items():
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UsageError(f"{name} {value:g}: has to be a positive number")
+        if value is not None and (options.tool or DEFAULT_TOOL) == DEFAULT_TOOL:
+            raise UsageError(f"{name} bounds tools of others, not {DEFAULT_TOOL}; leave it out, or name a --tool")
+    return ToolBounds(options.tool_memory, options.tool_cores, options.tool_cpu)
+
+
+def foreign_options(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of a tool of others as `foreign_provenance` noted them."""
+    folder, bounds = provenance.get("tool_dir"), provenance.get("tool_bounds") or {}
+    return {
+        "tool_dir": None if folder is None else Path(folder),
+        "tool_memory": bounds.get("memory_gib"),
+        "tool_cores": bounds.get("cores"),
+        "tool_cpu": bounds.get("cpu_s"),
+    }
 
 
 def spelt_out(options: RunOptions) -> str:
@@ -121,6 +165,10 @@ def spelt_out(options: RunOptions) -> str:
         "--device": options.device,
         "--variants": None if options.variants is None else ",".join(options.variants),
         "--tool": options.tool,
+        "--tool-dir": options.tool_dir,
+        "--tool-memory": options.tool_memory,
+        "--tool-cores": options.tool_cores,
+        "--tool-cpu": options.tool_cpu,
         "--seed": options.seed,
         "--data": options.data,
         "--out": options.out,

@@ -32,7 +32,15 @@ def provenance(plan: RunPlan, networks: Mapping[str, str], tool_identity: str, s
         "git": git_revision(source),
         "tool_identity": tool_identity,
         "networks": dict(networks),
+        **foreign_provenance(plan),
     }
+
+
+def foreign_provenance(plan: RunPlan) -> dict[str, Any]:
+    """Returns where a tool of others is and what it may use, as far as either was said; a resume takes it from here."""
+    bounds = plan.bounds.words()
+    found: dict[str, Any] = {} if plan.tool_dir is None else {"tool_dir": str(plan.tool_dir)}
+    return found | ({"tool_bounds": bounds} if any(value is not None for value in bounds.values()) else {})
 
 
 def package_version(name: str) -> str | None:
