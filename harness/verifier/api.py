@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -110,13 +110,12 @@ def serve_request(request: EngineRequest, emit: Emit, strict: bool = False, prog
     engine.decide(_properties(engine, request, emit, strict), request.limits, emit, progress)
 
 
-def _properties(engine: Engine, request: EngineRequest, emit: Emit, strict: bool) -> dict[str, Property]:
-    """Returns the properties that are left to decide.
+def _properties(engine: Engine, request: EngineRequest, emit: Emit, strict: bool) -> Iterator[tuple[str, Property]]:
+    """Yields the properties that are left to decide, each read when it is asked for.
 
     Answered here: what cannot be read or does not fit the network, with `error`; what no input satisfies, with `unsat`;
     what is valid but not supported, with `unknown`.
     """
-    good: dict[str, Property] = {}
     for key, path in request.properties.items():
         try:
             prop = read_property(path)
@@ -131,8 +130,7 @@ def _properties(engine: Engine, request: EngineRequest, emit: Emit, strict: bool
             if all(case.box.is_empty for case in prop.cases):
                 _all({key: path}, Verdict.UNSAT, EMPTY_BOX, emit, Stage.INCOMPLETE)
             else:
-                good[key] = prop
-    return good
+                yield key, prop
 
 
 def _all(

@@ -57,8 +57,8 @@ class EngineConfig:
     """Open domains of one input; more than that is `unknown` (memory)."""
     split_inputs_up_to: int = 16
     """Networks with at most so many inputs are split by input instead of by neuron."""
-    group: int = 64
-    """Inputs that go through the stages together; bounds the memory of their root bounds."""
+    group: int = 32
+    """Inputs of the first attack's batches; while one is attacked, the others are bounded."""
     sparse_entries: int = 30_000_000
     """Networks with at most so many weights, convolutions written out, are bounded in sparse form on a CPU."""
     light_entries: int = 3_000_000

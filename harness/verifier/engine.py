@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from typing import TypeAlias, TypeVar
+from itertools import islice
 
 import numpy as np
 import torch
@@ -36,18 +35,15 @@ from harness.verifier.search import neuron_search
 from harness.verifier.sparse import SparseNetwork, sparse_network, sparse_size
 from harness.verifier.warm_up import prepare_bounds, prepare_neuron_search
 from harness.verifier.witness import WitnessChecker
+from harness.verifier.workers import Decision, Workers
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S = 2.0
 
-_T = TypeVar("_T")
 Emit = Callable[[str, ToolAnswer], None]
 Progress = Callable[[str, str, int], None]
 """Told now and then, from any thread: key, stage, domains so far."""
-
-
-Then: TypeAlias = Callable[["InstanceState", _T], None]
 
 
 class Engine:
@@ -92,7 +88,11 @@ class Engine:
         return problems_of(prop, self.graph, source, self.checker.dtype)
 
     def decide(
-        self, properties: Mapping[str, Property], limits: Limits, emit: Emit, progress: Progress | None = None
+        self,
+        properties: Mapping[str, Property] | Iterable[tuple[str, Property]],
+        limits: Limits,
+        emit: Emit,
+        progress: Progress | None = None,
     ) -> None:
         """Decides every property and calls `emit` once for each, as soon as its answer is known.
 
@@ -100,33 +100,30 @@ class Engine:
         rounding of batched float32 evaluations in the attacks, whose finds are confirmed one by one.
 
         Args:
-            properties: key to property; all must fit the network (UsageError otherwise, before any answer).
+            properties: key to property; all must fit the network (UsageError otherwise, before any answer). Pairs are
+                taken when their turn comes: reading them costs no time that others could use.
             limits: time, and optionally domains, of each property.
             emit: receives key and answer.
             progress: told what is being worked on.
         """
         started = time.monotonic()
-        instances = [
+        pairs = properties.items() if isinstance(properties, Mapping) else properties
+        states = (
             InstanceState(key, [CaseState(p, list(p.regions)) for p in self.problems(prop, key)], started)
-            for key, prop in properties.items()
-        ]
-        run = _Run(self, limits, emit, progress or (lambda *_: None))
-        large: list[InstanceState] = []
-        with self._loading(limits):
-            for first in range(0, len(instances), self.config.group):
-                large += run.group(instances[first : first + self.config.group])
-        run.open = large
-        if limits.max_domains is None:
-            run.branch(Effort.SMALL)
-        run.branch(Effort.FULL)
+            for key, prop in pairs
+        )
+        _Run(self, limits, emit, progress or (lambda *_: None)).decide(
+            list(states) if isinstance(properties, Mapping) else states
+        )
 
-    @contextmanager
-    def _loading(self, limits: Limits) -> Iterator[None]:
-        """Loads the compiled bounds beside the first attack, where many inputs share what that costs."""
-        with ThreadPoolExecutor(1) as loader:
-            if limits.timeout_on == "work" and self.uses_sparse:
-                loader.submit(prepare_bounds, self.device)
-            yield
+    def prepare(self) -> None:
+        """Loads or compiles what deciding many instances may need, at no instance's expense."""
+        if self.sparse is not None:
+            prepare_bounds(self.device)
+        if self.splits_inputs:
+            prepare_input_search(self.sparse)
+        elif self.splits_neurons:
+            prepare_neuron_search(self.device)
 
 
 class _Run:
@@ -134,25 +131,90 @@ class _Run:
 
     def __init__(self, engine: Engine, limits: Limits, emit: Emit, progress: Progress) -> None:
         self.engine, self.limits, self._emit, self._progress = engine, limits, emit, progress
-        self._said = 0.0
-        self.open: list[InstanceState] = []
+        self._said, self._halted = 0.0, False
 
-    def group(self, instances: Sequence[InstanceState]) -> list[InstanceState]:
-        """Decides what is quickly decided; returns the others, whose trees are large."""
-        self.open = list(instances)
-        self.attack(self.engine.config.first_attack)
-        if self.open and self.engine.uses_sparse and self.limits.timeout_on == "work":
-            prepare_bounds(self.engine.device)
-        self.each(self.open, self._bound, self._after_bounds)
-        self.each(self.open, self._attack_alone, self._after_attack)
-        self._prepare_search()
-        self.branch(Effort.TINY)
-        return self.open
+    def decide(self, instances: Iterable[InstanceState]) -> None:
+        """Attacks group by group in this thread, while the workers decide what the attacks leave open."""
+        cores, waiting = torch.get_num_threads(), iter(instances)
+        # In batch mode a thread computes alone, so that an answer does not depend on how many others are computed
+        # beside it; in competition mode the one instance gets all cores.
+        torch.set_num_threads(1 if self.limits.timeout_on == "work" else cores)
+        try:
+            with Workers(self._advance, self.engine.config.workers, self._prepare) as workers, self._halting():
+                while group := list(islice(waiting, self.engine.config.group)):
+                    for instance in self.attack(group):
+                        workers.put(Effort.TINY, 0.0, instance)
+                    self._deliver(workers.done())
+                self._deliver(workers.rest())
+        finally:
+            torch.set_num_threads(cores)
+
+    def _prepare(self) -> None:
+        # On the wall clock that would load too much, and the one instance's time pays.
+        if self.limits.timeout_on == "work":
+            self.engine.prepare()
+
+    @contextmanager
+    def _halting(self) -> Iterator[None]:
+        """Lets no instance have any time left once the block has ended, whether by an error or by itself."""
+        try:
+            yield
+        finally:
+            self._halted = True
+
+    def _deliver(self, decided: Iterable[tuple[InstanceState, Decision]]) -> None:
+        for instance, decision in decided:
+            self.answer(instance, *decision)
+
+    def _hardness(self, instance: InstanceState) -> float:
+        return -min((float(m.min()) for m in instance.root_margins), default=0.0)
+
+    def _advance(self, effort: Effort, instance: InstanceState) -> Decision | tuple[Effort, float]:
+        """Works on an instance with some effort; returns its answer, or with which effort to go on, the easy first."""
+        try:
+            decision = self._in_time(effort, instance)
+        except OutOfTimeError:
+            decision = Decision(Verdict.TIMEOUT)
+        except Exception as error:  # one instance must not take the others with it
+            logger.exception("deciding %s failed", instance.key)
+            decision = Decision(Verdict.ERROR, message=f"{type(error).__name__}: {error}")
+        if decision is not None:
+            return decision
+        tiny = effort is Effort.TINY and self.limits.max_domains is None
+        return Effort.SMALL if tiny else Effort.FULL, self._hardness(instance)
+
+    def _in_time(self, effort: Effort, instance: InstanceState) -> Decision | None:
+        """Works as long as the instance has time; branch and bound looks at the clock itself."""
+        before, spent = time.monotonic(), instance.work_s
+
+        def is_over() -> bool:
+            elapsed = time.monotonic() - (before - spent if self.limits.timeout_on == "work" else instance.started)
+            return self._halted or elapsed >= self.limits.timeout_s
+
+        with until(is_over):
+            try:
+                return self._decision(effort, instance)
+            except OutOfTimeError:
+                instance.work_s = max(instance.work_s, time.monotonic() - before + spent)
+                raise
+
+    def _decision(self, effort: Effort, instance: InstanceState) -> Decision | None:
+        if effort is Effort.TINY:
+            self._bound(instance)
+            if not instance.cases:
+                return Decision(Verdict.UNSAT, Stage.INCOMPLETE)
+            witness = self._attack_alone(instance)
+            if witness is not None:
+                return Decision(Verdict.SAT, Stage.ATTACK, witness)
+        if self.remaining(instance) <= 0:
+            return Decision(Verdict.TIMEOUT)
+        return self._after_search(instance, self._search(instance, effort))
 
     def remaining(self, instance: InstanceState) -> float:
         """Returns the seconds that an instance has left, by the clock that its limit is on."""
         wall = time.monotonic() - instance.started
-        return self.limits.timeout_s - (wall if self.limits.timeout_on == "wall" else instance.work_s)
+        left = self.limits.timeout_s - (wall if self.limits.timeout_on == "wall" else instance.work_s)
+        return 0.0 if self._halted else left
 
     def say(self, instance: InstanceState, stage: Stage, domains: int) -> None:
         """Reports progress, but not more often than anyone wants to know."""
@@ -161,22 +223,27 @@ class _Run:
             self._said = now
             self._progress(instance.key, stage.value, domains)
 
-    def attack(self, config: AttackConfig) -> None:
-        """Searches counterexamples of all open cases in common batches, each against all its regions at once."""
-        instances = [i for i in self.open if self.remaining(i) > 0]
+    def attack(self, instances: Sequence[InstanceState]) -> list[InstanceState]:
+        """Searches counterexamples of a group in common batches, each case against all its regions; returns the rest.
+
+        Confirmed counterexamples are answers.
+        """
+        waiting = list(instances)
         owners = [i for i in instances for _ in i.cases]
         cases = [case for i in instances for case in i.cases]
         targets = [Target(k, tuple(case.regions)) for k, case in enumerate(cases)]
         if not targets:
-            return
+            return waiting
         engine, problems = self.engine, [case.problem for case in cases]
         with work_of(instances, "attack"):
-            batch, seed = engine.config.attack_batch, engine.config.seed
-            candidates = attack(engine.fast, problems, targets, config, batch, seed)
+            config = engine.config
+            candidates = attack(engine.fast, problems, targets, config.first_attack, config.attack_batch, config.seed)
         for candidate in candidates:
-            witness = engine.checker.confirm(problems[candidate.problem], candidate.x)
-            if witness is not None and owners[candidate.problem] in self.open:
-                self.answer(owners[candidate.problem], Verdict.SAT, Stage.ATTACK, witness)
+            witness, owner = engine.checker.confirm(problems[candidate.problem], candidate.x), owners[candidate.problem]
+            if witness is not None and owner in waiting:
+                waiting.remove(owner)
+                self.answer(owner, Verdict.SAT, Stage.ATTACK, witness)
+        return waiting
 
     def _attack_alone(self, instance: InstanceState) -> Counterexample | None:
         """Returns a confirmed counterexample of one instance, each of its open regions being aimed at by itself."""
@@ -192,56 +259,6 @@ class _Run:
         found = attack(engine.fast, [case.problem], targets, config, engine.config.attack_batch, seed)
         return next((w for c in found if (w := engine.checker.confirm(case.problem, c.x)) is not None), None)
 
-    def _after_attack(self, instance: InstanceState, witness: Counterexample | None) -> None:
-        if witness is not None:
-            self.answer(instance, Verdict.SAT, Stage.ATTACK, witness)
-
-    def each(self, instances: Sequence[InstanceState], work: Callable[[InstanceState], _T], then: Then[_T]) -> None:
-        """Does `work` on each instance in a thread of its own, and `then` in this one as each is done.
-
-        In batch mode a thread computes alone, so that an answer does not depend on how many others are computed beside
-        it; in competition mode the one instance gets all cores. An exception costs its instance, not the others.
-        """
-        cores = torch.get_num_threads()
-        torch.set_num_threads(1 if self.limits.timeout_on == "work" else cores)
-        try:
-            with ThreadPoolExecutor(self.engine.config.workers) as pool:
-                futures = {pool.submit(self._in_time, work, instance): instance for instance in instances}
-                try:
-                    for future in as_completed(futures):
-                        self._conclude(futures[future], future, then)
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
-        finally:
-            torch.set_num_threads(cores)
-
-    def _in_time(self, work: Callable[[InstanceState], _T], instance: InstanceState) -> _T:
-        """Does `work` as long as the instance has time; branch and bound looks at the clock itself."""
-        before, spent = time.monotonic(), instance.work_s
-
-        def is_over() -> bool:
-            elapsed = time.monotonic() - (before - spent if self.limits.timeout_on == "work" else instance.started)
-            return elapsed >= self.limits.timeout_s
-
-        with until(is_over):
-            try:
-                return work(instance)
-            except OutOfTimeError:
-                instance.work_s = max(instance.work_s, time.monotonic() - before + spent)
-                raise
-
-    def _conclude(self, instance: InstanceState, future: Future[_T], then: Then[_T]) -> None:
-        try:
-            result = future.result()
-        except OutOfTimeError:
-            self.answer(instance, Verdict.TIMEOUT)
-        except Exception as error:  # one instance must not take the others with it
-            logger.exception("deciding %s failed", instance.key)
-            self.answer(instance, Verdict.ERROR, message=f"{type(error).__name__}: {error}")
-        else:
-            then(instance, result)
-
     def _bound(self, instance: InstanceState) -> None:
         """Bounds the instance's cases at the root and drops the regions that are excluded."""
         self.say(instance, Stage.INCOMPLETE, 0)
@@ -251,13 +268,6 @@ class _Run:
                     return
                 self._bound_case(instance, case)
             instance.cases = [case for case in instance.cases if case.regions]
-
-    def _after_bounds(self, instance: InstanceState, _nothing: None) -> None:
-        """Answers an instance that its root bounds prove, or that has no time left."""
-        if not instance.cases:
-            self.answer(instance, Verdict.UNSAT, Stage.INCOMPLETE)
-        elif self.remaining(instance) <= 0:
-            self.answer(instance, Verdict.TIMEOUT)
 
     def _bound_case(self, instance: InstanceState, case: CaseState) -> None:
         for light in (True, False) if self._starts_light else (False,):
@@ -292,22 +302,6 @@ class _Run:
         case.rows = [int(best[k].indices) for k in kept]
         case.regions = [case.regions[k] for k in kept]
         case.found = found if kept else None
-
-    def branch(self, effort: Effort) -> None:
-        """Searches the trees of the open instances with some effort, those whose root bounds are best first."""
-        for instance in [i for i in self.open if self.remaining(i) <= 0]:
-            self.answer(instance, Verdict.TIMEOUT)
-        order = sorted(self.open, key=lambda i: -min((float(m.min()) for m in i.root_margins), default=0.0))
-        self.each(order, lambda instance: self._search(instance, effort), self._after_search)
-
-    def _prepare_search(self) -> None:
-        """Compiles or loads the search at no instance's expense; on the wall clock that would only load too much."""
-        if not self.open or self.limits.timeout_on == "wall":
-            return
-        if self.engine.splits_inputs:
-            prepare_input_search(self.engine.sparse)
-        elif self.engine.splits_neurons:
-            prepare_neuron_search(self.engine.device)
 
     def _search(self, instance: InstanceState, effort: Effort) -> SearchResult:
         """Runs branch and bound on an instance's open cases, one after the other."""
@@ -410,20 +404,20 @@ class _Run:
         restarts = int(min(max(config.last_attack_work / one, 2), config.last_attack.restarts))
         return self._attack_case(case, replace(config.last_attack, restarts=restarts), config.seed + 1)
 
-    def _after_search(self, instance: InstanceState, result: SearchResult) -> None:
-        """Turns the outcome of a search into the instance's answer."""
+    def _after_search(self, instance: InstanceState, result: SearchResult) -> Decision | None:
+        """Returns what the outcome of a search says of the instance; None: its tree is larger than that."""
         stage = Stage.BAB if result.branched else Stage.INCOMPLETE
         if result.outcome is Outcome.PROVED:
-            self.answer(instance, Verdict.UNSAT, stage)
-        elif result.outcome is Outcome.FALSIFIED:
-            self.answer(instance, Verdict.SAT, Stage.BAB if result.branched else Stage.ATTACK, result.counterexample)
-        elif result.outcome is Outcome.STOPPED:
-            self.answer(instance, Verdict.TIMEOUT)
-        elif result.outcome is Outcome.LARGE:
-            for case in instance.cases:
-                case.found = None  # bounded again when its turn comes: many open inputs' bounds are much memory
-        else:
-            self.answer(instance, Verdict.UNKNOWN, None, None, REASONS[result.outcome])
+            return Decision(Verdict.UNSAT, stage)
+        if result.outcome is Outcome.FALSIFIED:
+            return Decision(Verdict.SAT, Stage.BAB if result.branched else Stage.ATTACK, result.counterexample)
+        if result.outcome is Outcome.STOPPED:
+            return Decision(Verdict.TIMEOUT)
+        if result.outcome is not Outcome.LARGE:
+            return Decision(Verdict.UNKNOWN, message=REASONS[result.outcome])
+        for case in instance.cases:
+            case.found = None  # bounded again when its turn comes: many open inputs' bounds are much memory
+        return None
 
     def answer(
         self,
@@ -433,8 +427,7 @@ class _Run:
         witness: Counterexample | None = None,
         message: str = "",
     ) -> None:
-        """Emits an instance's answer and takes it out of the group."""
-        self.open.remove(instance)
+        """Emits an instance's answer."""
         instance.cases = []
         record = EngineRecord(
             np.concatenate(instance.root_margins) if instance.root_margins else None,
