@@ -84,7 +84,7 @@ def test_other_content_is_another_job(files: Instance) -> None:
     assert JobPlanner("tool").plan(files, "baseline", 3, LIMITS).key != before
 
 
-@pytest.mark.parametrize("damage", [b"\x1f\x8b", gzip.compress(b"weights" * 100)[:-9]])
+@pytest.mark.parametrize("damage", [b"\x1f\x8b", gzip.compress(b"weights" * 100)[:-9]], ids=["header alone", "cut off"])
 def test_a_file_that_cannot_be_read_is_a_usage_error_with_its_name(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "net.onnx.gz"
     path.write_bytes(damage)
