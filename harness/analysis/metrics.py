@@ -39,6 +39,55 @@ class UnstableRatio:
     """Inputs that entered branch and bound but whose tool recorded no mask; they are left out."""
 
 
+@dataclass(frozen=True, slots=True)
+class RobustBounds:
+    """Between what the true robust accuracy of a run's inputs lies: VS are robust, VF may be."""
+
+    verified: int
+    """Inputs that are proved robust."""
+    undecided: int
+    """Inputs in VF: neither proved nor refuted."""
+    missing: int
+    """Inputs without a result, about which nothing is known either."""
+    n: int
+    """All planned inputs."""
+
+    @property
+    def low(self) -> float | None:
+        """Percent that are robust for certain; None of no inputs."""
+        return Share(self.verified, self.n).percent
+
+    @property
+    def high(self) -> float | None:
+        """Percent that may be robust: VS, VF and inputs without a result; None of no inputs."""
+        return Share(self.verified + self.undecided + self.missing, self.n).percent
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the bounds as JSON values, in percent, with what they are made from."""
+        return {
+            "low": self.low,
+            "high": self.high,
+            "n": self.n,
+            "verified": self.verified,
+            "undecided": self.undecided,
+            "missing": self.missing,
+        }
+
+
+def robust_bounds(rows: Sequence[ResultRow], inputs: int) -> RobustBounds:
+    """Returns bounds of the true robust accuracy of the run's `inputs`: VS to VS + VF (+ those without a result).
+
+    They are certain for these inputs at the run's radius, as no attack's figure is; for other inputs see the intervals.
+
+    Args:
+        rows: the results of one network, at most one an input.
+        inputs: planned inputs, at least as many.
+    """
+    verified = sum(row.result_set is ResultSet.VS for row in rows)
+    undecided = sum(row.result_set is ResultSet.VF for row in rows)
+    return RobustBounds(verified, undecided, inputs - len(rows), inputs)
+
+
 def standard_accuracy(rows: Sequence[ResultRow], inputs: int, manifest: Mapping[str, Any] | None) -> Metric:
     """Returns SA: the manifest's figure where it has one, else the correctly classified share of the run's `inputs`.
 

@@ -6,13 +6,13 @@ rows come from.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.domain import ResultSet, Stage, UsageError, Verdict
 from harness.domain import result_set as classify
+from harness.formats.published import PublishedRun, PublishedTimes, read_published, read_published_times
 from harness.run.stored import StoredResult
 
 
@@ -110,39 +110,42 @@ _PUBLISHED_LISTS: Mapping[str, tuple[Verdict, Stage | None]] = {
 }
 
 
-def rows_from_published(path: Path) -> list[ResultRow]:
+def rows_from_published(path: Path, times: Path | None = None, *, attack_time: bool = True) -> list[ResultRow]:
     """Returns the rows of a published run in the thesis' form: index lists for `Baseline` and `Grafted`.
 
-    Rows come in the order of their index, `baseline` before `grafted`. The files name the deciding stage of verified
-    inputs only; times and domains are not in them and stay 0.
+    Rows come in the order of their index, `baseline` before `grafted`. The file names the deciding stage of verified
+    inputs only; without `times`, times and domains are unknown and stay 0.
+
+    Args:
+        path: the index lists as JSON.
+        times: the verifier's rows as npz, for seconds and domains. Both clocks get the same seconds: images were
+            taken one after the other.
+        attack_time: whether the attack's seconds count; the thesis' means leave them out.
 
     Raises:
-        UsageError: the file is missing or has another form.
+        UsageError: a file is missing or has another form.
     """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        rows: list[ResultRow] = []
-        for variant, lists in raw["status_lists"].items():
-            stages = {
-                int(index): Stage(stage)
-                for stage, indices in raw["stage_that_verified"][variant].items()
-                for index in indices
-            }
-            rows += _published_variant(variant.lower(), lists, stages)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{path}: not a published result file ({type(error).__name__}: {error}); "
-            "expected JSON with status_lists and stage_that_verified"
-        ) from error
+    taken = {} if times is None else read_published_times(times)
+    rows: list[ResultRow] = []
+    for name, run in read_published(path).items():
+        variant = name.lower()
+        try:
+            rows += _published_variant(variant, run, taken.get(variant, {}), attack_time)
+        except ValueError as error:
+            raise UsageError(f"{path}: not a published result file ({error}); use incomplete or bab") from error
     return rows
 
 
 def _published_variant(
-    variant: str, lists: Mapping[str, Sequence[int]], stages: Mapping[int, Stage]
+    variant: str, run: PublishedRun, times: Mapping[int, PublishedTimes], attack_time: bool
 ) -> list[ResultRow]:
-    rows = [
-        ResultRow(variant, int(index), verdict, stages.get(int(index), stage))
-        for name, (verdict, stage) in _PUBLISHED_LISTS.items()
-        for index in lists[name]
-    ]
+    rows = []
+    for name, (verdict, stage) in _PUBLISHED_LISTS.items():
+        for index in run.lists[name]:
+            decided_by = Stage(run.stages[index]) if index in run.stages else stage
+            took = times.get(index, PublishedTimes())
+            seconds = took.verifier_s + (took.attack_s if attack_time else 0.0)
+            rows.append(
+                ResultRow(variant, index, verdict, decided_by, seconds, seconds, took.domains, took.entered_bab)
+            )
     return sorted(rows, key=lambda row: row.index)
