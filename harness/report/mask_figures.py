@@ -127,14 +127,21 @@ def write_overlap(overlap: Overlap, title: str, folder: Path, name: str) -> list
         else:
             figure = new_figure(8.0, 3.2 + 0.28 * len(overlap.names))
             upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 0.4 + 0.28 * len(overlap.names)))
-            _upset(upper, lower, overlap)
+            draw_upset(upper, lower, overlap)
         figure.suptitle(f"{title}\n{distance}" if distance else title)
     lines = [(key, *key, count) for key, count in overlap.regions.items()]
     return save_figure(figure, folder, name, ("region", *overlap.names, "neurons"), lines)
 
 
-def _upset(upper: Axes, lower: Axes, overlap: Overlap) -> None:
-    """Draws bars of the regions over a matrix of dots that says whose they are (Lex et al. 2014)."""
+def draw_upset(upper: Axes, lower: Axes, overlap: Overlap, unit: str = "neurons in exactly these") -> None:
+    """Draws bars of the largest regions over a matrix of dots that says whose they are (Lex et al. 2014).
+
+    Args:
+        upper: for the bars.
+        lower: for the dots; shares its x axis with `upper`.
+        overlap: sets and regions.
+        unit: what is counted.
+    """
     ranked = sorted(overlap.regions.items(), key=lambda item: -item[1])
     shown = [(key, count) for key, count in ranked if count][:MAX_REGIONS]
     x = range(len(shown))
@@ -142,7 +149,7 @@ def _upset(upper: Axes, lower: Axes, overlap: Overlap) -> None:
     for k, (_, count) in enumerate(shown):
         upper.annotate(str(count), (k, count), ha="center", va="bottom", fontsize=7, rotation=60)
     upper.margins(y=0.2)
-    upper.set_ylabel("neurons in exactly these")
+    upper.set_ylabel(unit)
     for position in range(len(overlap.names)):
         inside = [k for k, (key, _) in enumerate(shown) if key[position] == "1"]
         lower.scatter(x, [position] * len(shown), color="#e3e3e3", s=26)

@@ -1,4 +1,4 @@
-"""One run as one HTML file that needs nothing else: styles, script and figures are inside it."""
+"""One run as one HTML file that needs nothing else: styles, script, figures and images are inside it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from markupsafe import Markup
 from harness.analysis.sets import UNSTATED, stage_counts
 from harness.analysis.table import ResultRow
 from harness.files import write_atomically
-from harness.report.figures import Bar, stacked_bars, transition_flow
-from harness.report.palette import MISSING, SETS, STAGES, UNDECIDED, Category, set_category
+from harness.report.gallery import Gallery, make_gallery, read_transfers
+from harness.report.palette import SETS, STAGES, TRANSFER, UNDECIDED, Category, set_category
+from harness.report.pictures import find_pictures, pictures_json
+from harness.report.plate import Plate
 from harness.report.sentences import inputs_in_words, percent, sentences
 from harness.report.source import Run, load_run
+from harness.report.strip import strip_layout
 from harness.report.tables import (
     METRICS,
     conditions,
@@ -33,7 +36,12 @@ REPORT_FILE = "report.html"
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(run_dir: Path, path: Path | None = None) -> Path:
+MAX_BYTES = 8_000_000
+"""A page is at most so large: counterexamples, then images, are left out where it would be larger."""
+FIGURES_FOLDER = "figures"
+
+
+def write_report(run_dir: Path, path: Path | None = None, figures: Path | None = None) -> Path:
     """Writes the page of the run in a folder, replacing an older one whole, and returns its path.
 
     The page opens without a network; it is the same bytes for the same results. A run that is not finished gives a page
@@ -42,19 +50,36 @@ def write_report(run_dir: Path, path: Path | None = None) -> Path:
     Args:
         run_dir: the run folder; it is only read where `path` lies elsewhere.
         path: the file to write; None: `report.html` in the run folder.
+        figures: where each figure is left as PNG, SVG and CSV; None: nowhere.
 
     Raises:
         UsageError: no run there, or one that cannot be read.
         OSError: the page cannot be written.
     """
-    page = render(load_run(run_dir))
-    target = path or run_dir / REPORT_FILE
-    write_atomically(target, page)
-    return target
+    run = load_run(run_dir, details=True)
+    return write_page(run, path or run_dir / REPORT_FILE, figures, read_transfers(run_dir))
 
 
-def render(run: Run) -> str:
-    """Returns the page of a run as text."""
+def write_page(run: Run, path: Path, figures: Path | None = None, transfers: Sequence[Mapping[str, Any]] = ()) -> Path:
+    """Writes the page of a run that was read or merged; arguments and result as in `write_report`."""
+    lines = inputs_table(list(run.summary["variants"]), run.rows)
+    gallery = make_gallery(run, lines, transfers)
+    page = render(run, gallery, transfers)
+    if figures is not None:
+        for plate in gallery.plates:
+            plate.save(figures)
+    write_atomically(path, page)
+    return path
+
+
+def render(run: Run, gallery: Gallery | None = None, transfers: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Returns the page of a run as text, at most `MAX_BYTES` long where leaving out pictures can achieve it.
+
+    Args:
+        run: with its details, as far as there are any.
+        gallery: its figures; None: made here.
+        transfers: counterexamples of one network shown to another, as `read_transfers` returns them.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -63,12 +88,27 @@ def render(run: Run) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "seconds": _seconds}
-    return environment.get_template("report.html.j2").render(_content(run))
+    template = environment.get_template("report.html.j2")
+    content = _content(run, gallery, transfers)
+    highest = max((row.index for row in run.rows), default=-1)
+    pictures = find_pictures(run.summary, highest, run.details.attacks) if highest >= 0 else None
+    variants = list(run.summary["variants"])
+    page = ""
+    for images, differences in ((True, True), (True, False), (False, False)):
+        data = pictures_json(pictures if images else None, variants, differences=differences)
+        left_out = pictures is not None and not (images and differences)
+        page = template.render({**content, "data": data, "left_out": left_out})
+        if len(page.encode()) <= MAX_BYTES:
+            break
+    return page
 
 
-def _content(run: Run) -> dict[str, Any]:
+def _content(run: Run, gallery: Gallery | None, transfers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     summary, rows = run.summary, run.rows
     variants = list(summary["variants"])
+    lines = inputs_table(variants, rows)
+    gallery = gallery or make_gallery(run, lines, transfers)
+    columns, width, height = strip_layout(len(lines), len(variants))
     return {
         "summary": summary,
         "style": _asset("report.css"),
@@ -84,11 +124,16 @@ def _content(run: Run) -> dict[str, Any]:
         "titles": {name: title_of(summary, name) for name in variants},
         "sets": SETS[:-1],
         "stages": _stages_in_use(summary),
-        "set_figure": _set_figure(summary),
-        "stage_figure": _stage_figure(summary),
+        "gallery": gallery,
+        "strip": {"columns": columns, "width": width, "height": height, "networks": len(variants)},
         "stage_rows": _stage_rows(summary, rows),
-        "transitions": [_transition(summary, moved) for moved in summary["transitions"]],
-        "inputs": inputs_table(variants, rows),
+        "transitions": [
+            _transition(summary, moved, plate)
+            for moved, plate in zip(summary["transitions"], gallery.flows, strict=True)
+        ],
+        "transfers": transfers,
+        "transfer_classes": TRANSFER,
+        "inputs": lines,
         "planned": {name: planned_inputs(summary, name) for name in variants},
         "set_rank": {category.key: rank for rank, category in enumerate(SETS)},
         "conditions": conditions,
@@ -138,22 +183,6 @@ def _fraction(eps: float) -> str:
     return f"{steps:g}/255 = {eps:.6f}" if exact else f"{eps:g}"
 
 
-def _set_figure(summary: Mapping[str, Any]) -> Markup:
-    bars = [
-        Bar(title_of(summary, name), {**block["sets"], MISSING: block["missing"]})
-        for name, block in summary["variants"].items()
-    ]
-    return stacked_bars(bars, SETS, "Size of each result set, by network")
-
-
-def _stage_figure(summary: Mapping[str, Any]) -> Markup:
-    bars = [
-        Bar(title_of(summary, name), {**block["stages"], UNDECIDED: block["sets"]["VF"], MISSING: block["missing"]})
-        for name, block in summary["variants"].items()
-    ]
-    return stacked_bars(bars, STAGES, "Which stage decided, by network")
-
-
 def _stages_in_use(summary: Mapping[str, Any]) -> list[Category]:
     """Returns the stages of the table: the four, what none decided, and `UNSTATED` only where a tool is silent."""
     silent = any(block["stages"][UNSTATED] for block in summary["variants"].values())
@@ -179,7 +208,7 @@ def _stage_rows(summary: Mapping[str, Any], rows: Sequence[ResultRow]) -> list[d
     return lines
 
 
-def _transition(summary: Mapping[str, Any], moved: Mapping[str, Any]) -> dict[str, Any]:
+def _transition(summary: Mapping[str, Any], moved: Mapping[str, Any], plate: Plate) -> dict[str, Any]:
     source, target = title_of(summary, moved["from"]), title_of(summary, moved["to"])
     matrix, order = moved["matrix"], moved["order"]
     return {
@@ -189,7 +218,8 @@ def _transition(summary: Mapping[str, Any], moved: Mapping[str, Any]) -> dict[st
         "sets": [set_category(name) for name in order],
         "shares": [[count / sum(row) if sum(row) else 0.0 for count in row] for row in matrix],
         "columns": [sum(row[k] for row in matrix) for k in range(len(order))],
-        "figure": transition_flow(order, matrix, source, target),
+        "plate": plate,
+        "kept": [(name, matrix[k][k], sum(matrix[k]), sum(row[k] for row in matrix)) for k, name in enumerate(order)],
     }
 
 

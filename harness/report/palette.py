@@ -49,6 +49,14 @@ STAGES: tuple[Category, ...] = (
 )
 """The stages in their order, then what none of them decided."""
 
+TRANSFER: tuple[Category, ...] = (
+    Category("clean_misclassified", "wrong on the clean input", _GREY, _DARK),
+    Category("attack_fails", "attack fails", _BLUE, _LIGHT),
+    Category("attack_works_same_class", "same target", _VERMILLION, _DARK),
+    Category("attack_works_other_class", "other class", _PURPLE, _DARK),
+)
+"""What a counterexample of one network does to another; keys as in `harness.analysis.transfer`."""
+
 
 def set_category(name: str) -> Category:
     """Returns the category of a result set by its two letters."""

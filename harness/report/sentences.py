@@ -13,7 +13,12 @@ _VS, _VF = (SET_ORDER.index(name) for name in (ResultSet.VS, ResultSet.VF))
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
-    """Returns at most three sentences: what was decided, what grafting did to VA, and where that came from."""
+    """Returns at most three sentences: what was decided, what grafting did to VA, and where that came from.
+
+    Of several runs: what was decided, and whether networks of one name differ in VA.
+    """
+    if "runs" in summary:
+        return [_decided(summary), *_differences(summary)]
     return [text for text in (_decided(summary), _verified(summary), _origin(summary)) if text]
 
 
@@ -65,6 +70,24 @@ def _verified(summary: Mapping[str, Any]) -> str:
     )
     judged = "which is within noise" if paired.noise else "which is more than noise"
     return f"{text}, {judged} (McNemar's exact test, p = {paired.p:.2g})."
+
+
+def _differences(summary: Mapping[str, Any]) -> list[str]:
+    """Returns the largest difference in verified inputs between a run and the first one, and how many are noise."""
+    pairs = list(zip(summary["transitions"], paired_table(summary), strict=True))
+    if not pairs:
+        return []
+    moved, largest = min(pairs, key=lambda pair: pair[1].p)
+    noise = sum(paired.noise for _, paired in pairs)
+    text = (
+        f"The clearest difference in verified inputs is from {title_of(summary, moved['from'])} to "
+        f"{title_of(summary, moved['to'])}: {largest.gained} gained, {largest.lost} lost "
+        f"(McNemar's exact test, p = {largest.p:.2g})."
+    )
+    return [
+        text,
+        f"{noise} of {_plural(len(pairs), 'compared pair')} of networks differ within noise at the 5 % level.",
+    ]
 
 
 def _origin(summary: Mapping[str, Any]) -> str:

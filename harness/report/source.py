@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from harness.analysis.summary import RunHeader, build_summary
 from harness.analysis.table import ResultRow, rows_from_store
 from harness.domain import UsageError
 from harness.judging.conflicts import find_conflicts
+from harness.report.details import Details, read_details
 from harness.run.store import Store
 from harness.run.stored import StoredResult
 
@@ -35,24 +36,32 @@ class Run:
     """The content of `summary.json`."""
     rows: tuple[ResultRow, ...]
     """Ordered by variant and index."""
+    details: Details = field(default_factory=Details)
+    """What figures need beside the rows."""
 
 
-def load_run(folder: Path) -> Run:
+def load_run(folder: Path, *, details: bool = False) -> Run:
     """Returns the run in a folder, finished or not, made from its store.
 
     `summary.json` is for others: it may be older than the results, so it is never read here.
+
+    Args:
+        folder: the run folder.
+        details: whether margins, masks and counterexamples are read too, which takes longer.
 
     Raises:
         UsageError: no run there, a damaged file, or one of a newer program.
     """
     with Store.read(folder / STORE_FILE) as store:
-        rows = tuple(rows_from_store(planned_rows(store)))
+        results = planned_rows(store)
+        rows = tuple(rows_from_store(results))
         conflicts = [asdict(conflict) for conflict in find_conflicts(row.claim for row in store.rows())]
         header = store.meta.get(HEADER_META)
         manifests = store.meta.get(MANIFESTS_META) or {}
+        found = read_details(store, results, manifests) if details else Details()
     if header is None:
         raise UsageError(f"{folder}: the run's header is missing; finish the run with the same command and --resume")
-    return Run(build_summary(rows, RunHeader.from_json(header), manifests, conflicts), rows)
+    return Run(build_summary(rows, RunHeader.from_json(header), manifests, conflicts), rows, found)
 
 
 def planned_rows(store: Store) -> list[StoredResult]:

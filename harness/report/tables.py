@@ -161,6 +161,8 @@ class InputCell:
     """Empty where no stage decided."""
     work_s: float
     message: str
+    verdict: str = ""
+    wall_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,5 +178,7 @@ def inputs_table(variants: Sequence[str], rows: Iterable[ResultRow]) -> list[Inp
     found: dict[int, dict[str, InputCell]] = {}
     for row in rows:
         stage = row.stage.value if row.stage is not None and row.decided else ""
-        found.setdefault(row.index, {})[row.variant] = InputCell(row.result_set, stage, row.work_s, row.message)
+        found.setdefault(row.index, {})[row.variant] = InputCell(
+            row.result_set, stage, row.work_s, row.message, row.verdict, row.wall_s
+        )
     return [InputLine(index, tuple(found[index].get(name) for name in variants)) for index in sorted(found)]
