@@ -96,7 +96,8 @@ def _plates(
         plane.legend(loc="outside lower center", ncols=3, frameon=False, markerscale=2, fontsize=8)
         spread, lines = _histograms(unstable, significant, stage, word)
     ranking = origin.get("ranking", "")
-    about = f"{int((stage > 0).sum())} of {stage.size} neurons were grafted; significance {word}, ranking {ranking}."
+    grafted = int((stage > 0).sum())
+    about = f"{title}: {grafted} of {stage.size} neurons were grafted; significance {word}, ranking {ranking}."
     return [
         Plate(
             f"selection_{variant}", f"Selected neurons: {title}", ("neuron", "instability", "significance", "stage"),
@@ -122,8 +123,8 @@ def _histograms(
         strict=True,
     ):  # fmt: skip
         kept, grafted = (np.histogram(values[part], edges)[0] for part in (stage == 0, stage > 0))
-        panel.bar(edges[:-1], kept, np.diff(edges), align="edge", color=QUIET, label="kept")
-        panel.bar(edges[:-1], grafted, np.diff(edges), kept, align="edge", color=COLOURS[1], label="grafted")
+        panel.stairs(kept, edges, fill=True, color=QUIET, label="kept")
+        panel.stairs(grafted, edges, color=COLOURS[1], linewidth=1.4, label="grafted")
         panel.set_yscale("symlog", linthresh=10)
         panel.set_xlabel(name)
         lines += [

@@ -7,9 +7,6 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
-
-import pytest
 
 from harness.domain import Stage, Verdict
 from harness.report.page import render
