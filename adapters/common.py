@@ -1,12 +1,14 @@
 """What the adapters share: the arguments of `run_instance.sh`, the property, the result file, and a replay of `sat`.
 
-Runs in a verifier's own environment, with this repository's `harness.formats` and `harness.judging` beside it; they need
-numpy, onnx and onnxruntime there, and vnnlib for properties of VNN-LIB 2.0.
+Runs in a verifier's own environment, with this repository's `harness.formats` and `harness.judging` beside it; they
+need numpy, onnx and onnxruntime there, and vnnlib for properties of VNN-LIB 2.0.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.cli.clock import process_start
 from harness.domain import Counterexample, FloatArray, InputBox, LgBenchError, Property, WitnessVerdict
 from harness.files import write_atomically
 from harness.formats.assignment import format_witness
@@ -62,6 +65,8 @@ class Task:
 def read_task(arguments: list[str], spare_s: float = 1.0) -> Task:
     """Returns the instance of a call `CATEGORY ONNX VNNLIB RESULT SECONDS`; its result file says `timeout` from now on.
 
+    At the limit the process ends itself, whatever it is doing: not every solver keeps the limit it is given.
+
     Args:
         arguments: of the program.
         spare_s: seconds of the limit to keep for the end.
@@ -70,9 +75,12 @@ def read_task(arguments: list[str], spare_s: float = 1.0) -> Task:
         SystemExit: with status 1 and a line on standard error where a file cannot be used, or several networks are
             named.
     """
-    began = time.monotonic()
     _, onnx, vnnlib, result, seconds = arguments
     write_atomically(Path(result), "timeout\n")
+    deadline = process_start() + float(seconds) - spare_s
+    watch = threading.Timer(max(deadline + spare_s / 2 - time.monotonic(), 0.0), os._exit, [0])
+    watch.daemon = True
+    watch.start()
     try:
         ((_, network),) = network_paths(onnx, "argument 3")
         prop = parse_property(read_text(Path(vnnlib)), vnnlib)
@@ -81,7 +89,6 @@ def read_task(arguments: list[str], spare_s: float = 1.0) -> Task:
             raise ValueError(f"{vnnlib}: is not about the inputs and outputs of {network}")
     except (LgBenchError, ValueError) as error:
         sys.exit(f"error: {error}")
-    deadline = began + float(seconds) - spare_s
     return Task(Path(network), session, Path(vnnlib), prop, Path(result), deadline)
 
 

@@ -13,8 +13,6 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
@@ -25,7 +23,7 @@ PROGRAM = Path(sysconfig.get_path("purelib")) / "src" / "main.py"
 BATCH = 500
 """Branches in an iteration."""
 DECIDED = {"unsat": "unsat", "timeout": "timeout"}
-KEPT: list[torch.library.Library] = []
+KEPT: list[object] = []
 """What is declared to torch lives as long as the object that declared it."""
 
 
@@ -49,6 +47,8 @@ def ask(task: Task, folder: Path) -> tuple[str, object]:
     Raises:
         SystemExit: with status 1 where it wrote no answer.
     """
+    import torch
+
     spec, answer = folder / "property.vnnlib", folder / "answer.txt"
     spec.write_text(plain_text(task.prop), encoding="ascii")
     settle_torchvision()
@@ -76,6 +76,8 @@ def settle_torchvision() -> None:
 
     One of its operators is then unknown when a fake of it is registered; nothing here calls it.
     """
+    import torch
+
     try:
         import torchvision  # noqa: F401
     except RuntimeError as error:
@@ -83,9 +85,10 @@ def settle_torchvision() -> None:
             raise
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
-        KEPT.append(torch.library.Library("torchvision", "FRAGMENT"))
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        KEPT.append(library)
         for operator in ("nms", "qnms"):
-            KEPT[0].define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 if __name__ == "__main__":

@@ -63,8 +63,8 @@ def check(
 ) -> int:
     """Put eight toy networks with known answers to verifier NAME.
 
-    A case fails where the answer is wrong, an error, or late; a verifier that gives up in time is undecided, which is no
-    mistake. Exit code 1 where a case fails, or none is decided.
+    A case fails where the answer is wrong, an error, or late; a verifier that gives up in time is undecided, which is
+    no mistake. Exit code 1 where a case fails, or none is decided.
     """
     if name is None and tool_dir is None:
         raise click.UsageError("name a verifier, or a folder of scripts with --tool-dir")

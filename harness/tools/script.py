@@ -156,7 +156,12 @@ class ScriptTool:
             reports = supervise(steps, log, self._bounds, environment=environment)
             said = read_result_file(files.result)
             _keep(files.result, log.with_suffix(".result"))
-        return answer_of(reports, said, last_line(log, start), limit)
+        last = last_line(log, start)
+        with log.open("a", encoding="utf-8") as stream:
+            stream.writelines(
+                f"== {name}: {report.words()}\n" for name, report in zip((PREPARE, RUN), reports, strict=False)
+            )
+        return answer_of(reports, said, last, limit)
 
     def _command(self, script: str, files: StagedInstance, *more: str) -> list[str]:
         # Through bash, as the competition does: scripts lose their executable bit in archives.

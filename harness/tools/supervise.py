@@ -85,6 +85,13 @@ class StepReport:
                 return f"killed by signal {-self.status}"
         return f"exit status {self.status}"
 
+    def words(self) -> str:
+        """Returns everything in one line, for a log."""
+        spent = f"{self.seconds:.2f} s, {self.cpu_s:.2f} s of processor time, {self.peak_bytes / 2**30:.3f} GiB"
+        stopped = f"{self.stopped} limit, " if self.stopped else ""
+        left = f", {self.left_behind} processes left behind" if self.left_behind else ""
+        return f"{stopped}{self.how()}, {spent}{left}"
+
 
 def supervise(
     steps: Sequence[Step],

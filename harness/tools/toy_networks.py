@@ -68,7 +68,9 @@ def convolution() -> bytes:
     read_out[1, 0] = 1
     arrays = {"k": kernel, "kb": _array([0, 0.25]), "w": read_out, "b": _array([0, 0])}
     nodes = [
-        helper.make_node("Conv", ["x", "k", "kb"], ["c"], strides=[2, 2], pads=[1, 1, 1, 1], name="conv1"),
+        helper.make_node(
+            "Conv", ["x", "k", "kb"], ["c"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], name="conv1"
+        ),
         helper.make_node("Relu", ["c"], ["r"], name="relu1"),
         helper.make_node("Flatten", ["r"], ["f"], name="flatten"),
         helper.make_node("Gemm", ["f", "w", "b"], ["y"], transB=1, name="fc1"),
