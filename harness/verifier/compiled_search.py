@@ -33,6 +33,8 @@ PATIENCE, WORTH = 32, 4
 """After so many tries it is asked whether one in so many was worth it."""
 SIFTING_STEPS = 100
 """Steps at most that look for a proof that no point obeys a domain's splits."""
+SIFTING_TRIAL = 1e9
+"""Multiply-adds that the first sifting of 32 domains may take."""
 UNLIMITED = 2**62
 
 
@@ -96,7 +98,7 @@ class CompiledSearch:
         self.max_domains = UNLIMITED if max_domains is None else max_domains
         self.should_stop, self.confirm = should_stop, confirm
         self.rebound, self.rebounds, self.gains, self.give_up_after = rebound, 0, 0, give_up_after
-        self.first_step, self.sifting_steps, self.sifted, self.empty = config.sift_every, SIFTING_STEPS, 0, 0
+        self.first_step, self.sifting_steps, self.sifted, self.empty = config.sift_every, _first_steps(network), 0, 0
         self.step = self.first_step
         n, margins, d = network.neurons, len(network.e), network.inputs
         self.block, self.pending = (
@@ -299,6 +301,11 @@ class CompiledSearch:
     def _round_work(self) -> int:
         back, forward = len(self.network.by_column.value), len(self.network.by_row.value)
         return LANES * ((self.config.iterations + 1) * back + self.config.iterations * forward)
+
+
+def _first_steps(network: FoldedNetwork) -> int:
+    """Returns with how many steps sifting begins: it is a trial, which must not cost more than some rounds do."""
+    return int(np.clip(SIFTING_TRIAL / (3 * LANES * max(len(network.by_column.value), 1)), 4, SIFTING_STEPS))
 
 
 TINY = 1e-30

@@ -32,6 +32,10 @@ class EngineConfig:
     """On the open regions of an input whose tree is not small, before it is searched at length."""
     last_attack_work: float = 6e10
     """Multiply-adds that it may take, a few seconds: with a large network or many regions it has fewer restarts."""
+    last_attack_share: float = 0.05
+    """And the share of the time left that it may take; the search behind it must not wait for long."""
+    refining_share: float = 0.15
+    """Share of the time left for better hidden bounds of a large tree."""
     attack_batch: int = 256
     """Points of one attack batch."""
     root_iterations: int = 10
@@ -53,6 +57,8 @@ class EngineConfig:
     """Slices of work (0.05 to 0.1 s) that an input's search gets before those of the other inputs have had theirs."""
     small_slices: int = 12
     """Slices before a tree counts as large, which is worth a longer attack and better bounds."""
+    short_search: int = 2000
+    """Limits on domains up to which the search begins at once: nothing that prepares a long one would pay."""
     max_open_domains: int = 40_000
     """Open domains of one input; more than that is `unknown` (memory)."""
     split_inputs_up_to: int = 16

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.domain import Counterexample, EngineRecord, Limits, Property, Stage, ToolAnswer, Verdict
+from harness.domain import Counterexample, Limits, Property, Stage, ToolAnswer, Verdict
 from harness.verifier.attack import Target, attack
 from harness.verifier.bab import REASONS, Outcome, SearchResult
 from harness.verifier.config import AttackConfig, EngineConfig
@@ -136,8 +136,7 @@ class _Run:
     def decide(self, instances: Iterable[InstanceState]) -> None:
         """Attacks group by group in this thread, while the workers decide what the attacks leave open."""
         cores, waiting = torch.get_num_threads(), iter(instances)
-        # In batch mode a thread computes alone, so that an answer does not depend on how many others are computed
-        # beside it; in competition mode the one instance gets all cores.
+        # In batch mode a thread computes alone, so that no answer depends on how many others are computed beside it.
         torch.set_num_threads(1 if self.limits.timeout_on == "work" else cores)
         try:
             with Workers(self._advance, self.engine.config.workers, self._prepare) as workers, self._halting():
@@ -180,8 +179,8 @@ class _Run:
             decision = Decision(Verdict.ERROR, message=f"{type(error).__name__}: {error}")
         if decision is not None:
             return decision
-        tiny = effort is Effort.TINY and self.limits.max_domains is None
-        return Effort.SMALL if tiny else Effort.FULL, self._hardness(instance)
+        again = effort is Effort.TINY and self.limits.max_domains is None
+        return Effort.SMALL if again else Effort.FULL, self._hardness(instance)
 
     def _in_time(self, effort: Effort, instance: InstanceState) -> Decision | None:
         """Works as long as the instance has time; branch and bound looks at the clock itself."""
@@ -387,22 +386,33 @@ class _Run:
             instance.multiply_adds += result.multiply_adds
             return result
 
+        everything, config, limit = np.ones(len(C), np.bool_), engine.config, self.limits.max_domains
+        if limit is not None and limit <= config.short_search:
+            return search(found, None, everything)
         if effort is not Effort.FULL:
-            # What is searched twice counts twice: with a limit on domains the first search is as long as the second.
-            tiny = effort is Effort.TINY and self.limits.max_domains is None
-            slices = engine.config.tiny_slices if tiny else engine.config.small_slices
-            return search(found, slices, np.ones(len(C), np.bool_))
-        witness = self._attack_hard(case)
+            # What is searched twice counts twice: with a limit on domains there is one such search, the longer one.
+            tiny = effort is Effort.TINY and limit is None
+            return search(found, config.tiny_slices if tiny else config.small_slices, everything)
+        witness = self._attack_hard(instance, case)
         if witness is not None:
             return SearchResult(Outcome.FALSIFIED, 0, True, witness)
-        refined = found.refined(C) or found
+        refined = found.refined(C, self._share(instance, config.refining_share)) or found
         return replace(search(refined, None, ~(refined.margins(C, rhs) > 0)), branched=True)
 
-    def _attack_hard(self, case: CaseState) -> Counterexample | None:
+    def _share(self, instance: InstanceState, share: float) -> float:
+        """Returns the seconds that are a share of what an instance has left; no clock where domains are counted."""
+        return np.inf if self.limits.max_domains is not None else share * self.remaining(instance)
+
+    def _attack_hard(self, instance: InstanceState, case: CaseState) -> Counterexample | None:
         engine, config = self.engine, self.engine.config
         one = 3.0 * sparse_size(engine.graph) * config.last_attack.steps * len(case.regions)
         restarts = int(min(max(config.last_attack_work / one, 2), config.last_attack.restarts))
-        return self._attack_case(case, replace(config.last_attack, restarts=restarts), config.seed + 1)
+        end = time.monotonic() + self._share(instance, config.last_attack_share)
+        try:
+            with until(lambda: time.monotonic() >= end):
+                return self._attack_case(case, replace(config.last_attack, restarts=restarts), config.seed + 1)
+        except OutOfTimeError:
+            return None
 
     def _after_search(self, instance: InstanceState, result: SearchResult) -> Decision | None:
         """Returns what the outcome of a search says of the instance; None: its tree is larger than that."""
@@ -429,15 +439,8 @@ class _Run:
     ) -> None:
         """Emits an instance's answer."""
         instance.cases = []
-        record = EngineRecord(
-            np.concatenate(instance.root_margins) if instance.root_margins else None,
-            instance.domains,
-            instance.unstable,
-            instance.entered_bab,
-            self.engine.neurons,
-            instance.unstable_nonlinear,
-            instance.seconds,
-            instance.multiply_adds,
-        )
         wall = time.monotonic() - instance.started
-        self._emit(instance.key, ToolAnswer(verdict, wall, instance.work_s, stage, witness, message, record))
+        self._emit(
+            instance.key,
+            ToolAnswer(verdict, wall, instance.work_s, stage, witness, message, instance.record(self.engine.neurons)),
+        )

@@ -11,7 +11,7 @@ from enum import Enum, auto
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.domain import Stage
+from harness.domain import EngineRecord, Stage
 from harness.verifier.problem import Problem, Region
 from harness.verifier.root import Root
 
@@ -54,6 +54,19 @@ class InstanceState:
     unstable_nonlinear: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     multiply_adds: int = 0
+
+    def record(self, neurons: int) -> EngineRecord:
+        """Returns what is kept of the instance beside its answer, for a network of so many neurons."""
+        return EngineRecord(
+            np.concatenate(self.root_margins) if self.root_margins else None,
+            self.domains,
+            self.unstable,
+            self.entered_bab,
+            neurons,
+            self.unstable_nonlinear,
+            self.seconds,
+            self.multiply_adds,
+        )
 
 
 @contextmanager

@@ -46,8 +46,11 @@ class Root(Protocol):
     def covers_float32(self) -> bool:
         """Returns whether no sum of an evaluation in float32 can overflow; where one may, nothing here is a proof."""
 
-    def refined(self, C: Tensor) -> Root | None:
-        """Returns tighter bounds at a higher price, with the open margins `C y` in view; None where there are none."""
+    def refined(self, C: Tensor, seconds: float = np.inf) -> Root | None:
+        """Returns tighter bounds at a higher price, with the open margins `C y` in view; None where there are none.
+
+        Where the seconds are short, they are less tight.
+        """
 
     def unstable(self) -> UnstableNeurons:
         """Returns which neurons are unstable."""
@@ -89,7 +92,7 @@ class _TorchRoot:
         values = [*self.found.slack.values(), *(end for bounds in self.found.activations.values() for end in bounds)]
         return all(bool((value.abs() < LARGEST_SLACK).all()) for value in values)
 
-    def refined(self, C: Tensor) -> Root | None:  # noqa: ARG002  # the protocol's
+    def refined(self, C: Tensor, seconds: float = np.inf) -> Root | None:  # noqa: ARG002  # the protocol's
         return None
 
     def unstable(self) -> UnstableNeurons:

@@ -12,7 +12,7 @@ from harness.verifier.fold import RHS_ROUNDING, FoldedNetwork
 from harness.verifier.graph import Graph
 from harness.verifier.interval import Box
 from harness.verifier.kernels.passes import DEAD, Matrix
-from harness.verifier.refine import refine
+from harness.verifier.refine import Effort, refine
 from harness.verifier.root import Floats, UnstableNeurons
 from harness.verifier.rounding import FLOAT32_UNIT, LARGEST_SLACK
 from harness.verifier.sparse import SparseNetwork
@@ -48,10 +48,10 @@ class SparseRoot:
         values = (state.slack, state.activation_slack, found.lb, found.ub)
         return all(bool((np.abs(value) < LARGEST_SLACK).all()) for value in values)
 
-    def refined(self, C: Tensor) -> SparseRoot:
+    def refined(self, C: Tensor, seconds: float = np.inf) -> SparseRoot:
         """See `Root.refined`: alpha-CROWN for every unstable row."""
         del C  # all rows are refined: a row that costs nothing now may tighten one that does
-        return SparseRoot(self.graph, refine(self.found, FLOAT32_UNIT))
+        return SparseRoot(self.graph, refine(self.found, FLOAT32_UNIT, Effort(seconds=seconds)))
 
     def unstable(self) -> UnstableNeurons:
         """See `Root.unstable`."""
