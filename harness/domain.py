@@ -111,6 +111,10 @@ class InputBox:
     """`(inputs,)` float64."""
     upper: FloatArray
     """`(inputs,)` float64."""
+    open_lower: BoolArray | None = None
+    """`(inputs,)`: where the property asks for more than a number; `lower` is the next double. None: nowhere."""
+    open_upper: BoolArray | None = None
+    """`(inputs,)`: where it asks for less than a number; `upper` is the next double below. None: nowhere."""
 
     def __post_init__(self) -> None:
         lower, upper = np.asarray(self.lower, np.float64), np.asarray(self.upper, np.float64)
@@ -120,6 +124,29 @@ class InputBox:
             raise ValueError("an input box has a bound that is not a number")
         object.__setattr__(self, "lower", _frozen(lower))
         object.__setattr__(self, "upper", _frozen(upper))
+        for name in ("open_lower", "open_upper"):
+            flags = getattr(self, name)
+            if flags is None:
+                continue
+            if np.shape(flags) != lower.shape:
+                raise ValueError(f"{name} of an input box needs one flag an input, not {np.shape(flags)}")
+            object.__setattr__(self, name, _frozen(np.asarray(flags, np.bool_)))
+
+    def ends(self, dtype: np.dtype[np.floating[Any]]) -> tuple[FloatArray, FloatArray]:
+        """Returns the least and the greatest value of a floating type that count as inside, each `(inputs,)`.
+
+        The property's numbers are cast to that type and then compared, strictly where it is strict (VNN-COMP 2026).
+        Where no value of the type is inside, the least is above the greatest.
+        """
+        with np.errstate(over="ignore"):
+            lower, upper = self.lower.astype(dtype), self.upper.astype(dtype)
+            if self.open_lower is not None:
+                above = np.nextafter(np.nextafter(self.lower, -np.inf).astype(dtype), dtype.type(np.inf))
+                lower = np.where(self.open_lower, above, lower)
+            if self.open_upper is not None:
+                below = np.nextafter(np.nextafter(self.upper, np.inf).astype(dtype), dtype.type(-np.inf))
+                upper = np.where(self.open_upper, below, upper)
+        return lower, upper
 
     @property
     def size(self) -> int:

@@ -12,7 +12,7 @@ from itertools import chain, product
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.domain import InputBox, OutputPolytope, Property, PropertyCase
+from harness.domain import BoolArray, InputBox, OutputPolytope, Property, PropertyCase
 from harness.formats.vnnlib_formula import AllOf, AnyOf, Atom, Formula, InputBounds, Statements
 
 MAX_CONJUNCTIONS = 100_000
@@ -24,9 +24,9 @@ Conjunction = tuple[Atom, ...]
 def normalise(statements: Statements) -> Property:
     """Returns the property that `statements` describe.
 
-    Input bounds are the tightest that are asserted. A strict input bound `x < c` becomes `x <= c'` with c' the
-    next double below c. Without any output constraint every output violates. Constraints without variables are
-    decided; a conjunction that holds one that is false is dropped.
+    Input bounds are the tightest that are asserted. A strict input bound `x < c` becomes `x <= c'` with c' the next
+    double below c, and the box says that it is open there. Without any output constraint every output violates.
+    Constraints without variables are decided; a conjunction that holds one that is false is dropped.
 
     Raises:
         UsageError: an input has no bound, a constraint is not a bound on one input or linear in the outputs, or
@@ -60,6 +60,8 @@ class _Bounds:
         size = len(statements.inputs)
         self.lower: list[float] = [-math.inf] * size if base is None else base.lower
         self.upper: list[float] = [math.inf] * size if base is None else base.upper
+        self.open: frozenset[tuple[int, bool]] = frozenset() if base is None else base.open
+        """Strict bounds among them: the input, and whether it is the upper one."""
         self.own = base is None
 
     def take(self, atoms: Iterable[Atom]) -> list[Atom] | None:
@@ -93,16 +95,20 @@ class _Bounds:
         ((key, factor),) = atom.terms.items()
         # Adding 0 turns the -0 of a quotient into 0.
         bound = atom.rhs / factor + 0.0
-        if factor > 0:
-            bound = math.nextafter(bound, -math.inf) if atom.strict else bound
-            self.upper[key] = min(self.upper[key], bound)
-        else:
-            bound = math.nextafter(bound, math.inf) if atom.strict else bound
-            self.lower[key] = max(self.lower[key], bound)
+        upper = factor > 0
+        if atom.strict:
+            bound = math.nextafter(bound, -math.inf if upper else math.inf)
+        ends = self.upper if upper else self.lower
+        known = ends[key]
+        ends[key] = min(known, bound) if upper else max(known, bound)
+        if ends[key] != known:
+            self.open -= {(key, upper)}
+        if atom.strict and ends[key] == bound:
+            self.open |= {(key, upper)}
 
     def key(self) -> bytes:
         """Returns equal bytes for equal bounds; no bytes for the bounds that all cases share."""
-        return np.array((self.lower, self.upper)).tobytes() if self.own else b""
+        return np.array((self.lower, self.upper)).tobytes() + repr(sorted(self.open)).encode() if self.own else b""
 
     def checked_box(self) -> InputBox:
         """Returns the box.
@@ -121,7 +127,15 @@ class _Bounds:
                     f"{stream.input_name(first)} has no finite {side} bound ({unbounded.size} such inputs); "
                     "assert one for each",
                 )
-        return InputBox(lower, upper)
+        return InputBox(lower, upper, self._flags(upper=False), self._flags(upper=True))
+
+    def _flags(self, *, upper: bool) -> BoolArray | None:
+        keys = [key for key, side in self.open if side is upper]
+        if not keys:
+            return None
+        flags = np.zeros(len(self.upper), np.bool_)
+        flags[keys] = True
+        return flags
 
 
 def _split(formulas: Iterable[Formula]) -> tuple[list[Atom], list[Formula]]:

@@ -19,8 +19,11 @@ from harness.formats.vnnlib_formula import InputBounds
 NUMBER = r"[+-]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?+[0-9]++)?+"
 """Pattern of a number."""
 
+LONGEST_INDEX = 18
+"""Digits of a variable's index: an int64 holds them all, and no text declares so many variables."""
+
 _GAP = r"(?:\s++|;[^\n]*+)*+"
-_INDEX = r"(?:0|[1-9][0-9]*+)"
+_INDEX = rf"(?:0|[1-9][0-9]{{0,{LONGEST_INDEX - 1}}}+)"
 _PLAIN = re.compile(
     rf"{_GAP}((?:\(declare-const X_{_INDEX} Real\){_GAP})++)((?:\(declare-const Y_{_INDEX} Real\){_GAP})++)"
     rf"((?:\(assert \([<>]= X_{_INDEX} {NUMBER}\)\){_GAP})++)"

@@ -22,7 +22,7 @@ from harness.formats.vnnlib_formula import (
     compared,
     scaled,
 )
-from harness.formats.vnnlib_plain import NUMBER, PlainPart, plain_part
+from harness.formats.vnnlib_plain import LONGEST_INDEX, NUMBER, PlainPart, plain_part
 from harness.formats.vnnlib_tokens import END, TokenStream
 
 _VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]*)")
@@ -138,6 +138,10 @@ class _Reader:
             raise self.stream.error(index, f"{word} is declared '{sort}'; only Real variables are supported")
         if word in self.keys:
             raise self.stream.error(index, f"{word} is declared twice; remove one declaration")
+        if len(variable.group(2)) > LONGEST_INDEX:
+            raise self.stream.error(
+                index, f"{word[:12]}... has no variables before it; declare all from {word[0]}_0 on"
+            )
         name, number = variable.group(1), int(variable.group(2))
         self.declared[name][number] = index
         self.keys[word] = number if name == "X" else -1 - number

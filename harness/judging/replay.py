@@ -197,6 +197,9 @@ def _satisfied(prop: Property, x: FloatArray, y: FloatArray, tolerance: float) -
 
 
 def _inside(box: InputBox, x: FloatArray, tolerance: float) -> bool:
+    if not tolerance:
+        lower, upper = box.ends(x.dtype)
+        return bool(((x >= lower) & (x <= upper)).all())
     # The tolerance is taken off in float64 and the sum is cast: the order of the competition's own comparison.
     with np.errstate(over="ignore"):
         lower, upper = (box.lower - tolerance).astype(x.dtype), (box.upper + tolerance).astype(x.dtype)

@@ -27,9 +27,13 @@ class Region:
     """`(rows,)` bool."""
 
     def contains(self, y: Tensor) -> Tensor:
-        """Returns which outputs lie in the region, `(batch,)` for `(batch, outputs)`; compared in float64."""
-        value = y.double() @ self.C.T
-        return torch.where(self.strict, value < self.rhs, value <= self.rhs).all(1)
+        """Returns which outputs lie in the region, `(batch,)` for `(batch, outputs)`.
+
+        Compared in float64, with the right-hand side as it is and as the outputs' type holds it: a witness has to stand
+        in real arithmetic and before the competition, which casts numbers to the outputs' type.
+        """
+        value, rhs = y.double() @ self.C.T, torch.minimum(self.rhs, self.rhs.to(y.dtype).double())
+        return torch.where(self.strict, value < rhs, value <= rhs).all(1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,8 +87,9 @@ def problems_of(
 
 
 def _widened(box: InputBox, dtype: np.dtype[np.floating[Any]]) -> InputBox:
-    low, high = box.lower.astype(dtype), box.upper.astype(dtype)
-    return InputBox(np.minimum(box.lower, low), np.maximum(box.upper, high))
+    low, high = box.ends(dtype)
+    lower, upper = np.minimum(box.lower, low), np.maximum(box.upper, high)
+    return InputBox(lower, upper, box.open_lower, box.open_upper)
 
 
 def _region(polytope: OutputPolytope) -> Region:

@@ -38,7 +38,9 @@ class WitnessChecker:
             problem: box and regions.
             x: one input, any shape.
         """
-        lower, upper = (end.astype(self.dtype) for end in (problem.box.lower, problem.box.upper))
+        lower, upper = problem.box.ends(self.dtype)
+        if (lower > upper).any():
+            return None  # strict bounds that leave no number of the network's type between them
         point: FloatArray = np.clip(x.detach().cpu().numpy().ravel().astype(self.dtype), lower, upper)
         output = run_flat(self._session, point)
         if not np.isfinite(output).all() or not bool(problem.violated_by(torch.from_numpy(output)[None])[0]):

@@ -277,3 +277,29 @@ def test_public_properties_have_the_bounds_that_their_lines_say(folder: str) -> 
             assert side[int(index)] == float(number)
         comparisons = re.findall(r"\((?:<=|>=) Y_\d+ \S+\)", text)
         assert sum(len(p.rhs) for p in case.polytopes) == len(comparisons)
+
+
+@pytest.mark.parametrize(
+    ("bound", "ends"),
+    [
+        ("(< X_0 1)", (0.0, 1 - 2**-24)),
+        ("(< X_0 0.1)", (0.0, float(np.nextafter(np.float32(0.1), np.float32(0))))),  # 0.1 as float32 is above 0.1
+        ("(<= X_0 0.1)", (0.0, float(np.float32(0.1)))),
+        ("(> X_0 0)", (2.0**-149, 1.0)),
+        ("(and (< X_0 0.5) (<= X_0 0.25))", (0.0, 0.25)),
+        ("(and (<= X_0 0.5) (< X_0 0.5))", (0.0, 0.5 - 2**-25)),
+    ],
+)
+def test_a_strict_input_bound_excludes_its_end_in_float32_too(bound: str, ends: tuple[float, float]) -> None:
+    box = parsed(f"(assert {bound})").cases[0].box
+    lower, upper = box.ends(np.dtype(np.float32))
+    assert lower.dtype == upper.dtype == np.float32
+    assert (float(lower[0]), float(upper[0])) == ends
+    assert [end.tolist() for end in box.ends(np.dtype(np.float64))] == [box.lower.tolist(), box.upper.tolist()]
+
+
+def test_boxes_that_differ_only_in_strictness_are_two_cases() -> None:
+    below = repr(float(np.nextafter(0.5, 0)))
+    prop = parsed(f"(assert (or (and (< X_0 0.5) (<= Y_0 0)) (and (<= X_0 {below}) (<= Y_1 0))))")
+    assert len(prop.cases) == 2
+    assert [case.box.ends(np.dtype(np.float32))[1][0] for case in prop.cases] == [0.5 - 2**-25, 0.5]

@@ -128,3 +128,15 @@ def test_an_input_without_bound_is_noticed() -> None:
     lines = [line for line in image_property() if line.startswith("(assert (<= X_9 ") is False]
     with pytest.raises(UsageError, match="X_9 has no finite upper bound"):
         parse_property("\n".join(lines), "p")
+
+
+@pytest.mark.parametrize("index", ["18446744073709551617", "9" * 5000])
+def test_an_index_beyond_every_integer_is_not_declared(index: str) -> None:
+    text = "\n".join([*image_property()[:-1], f"(assert (<= X_{index} 0))"])
+    with pytest.raises(UsageError, match="is used but not declared before"):
+        parse_property(text, "p")
+
+
+def test_no_variable_of_so_long_an_index_can_be_declared() -> None:
+    with pytest.raises(UsageError, match=r"p:1:16: .*declare all from X_0 on"):
+        parse_property(f"(declare-const X_{'9' * 5000} Real)", "p")

@@ -275,3 +275,23 @@ def test_real_counterexamples_get_the_verdicts_of_the_competitions_rules(
             differing.append((row["tool"], row["id"], row[column], verdict.value, row["rel_output_error"]))
     assert len(rows) > 100
     assert differing == []
+
+
+STRICT_BOX = """
+(declare-const X_0 Real)
+(declare-const Y_0 Real)
+(assert (>= X_0 0))
+(assert (< X_0 {0}))
+(assert (>= Y_0 {0}))
+"""
+
+
+@pytest.mark.parametrize("number", [1.0, 0.1, 0.7])
+def test_a_strict_input_bound_is_strict_against_its_number_in_float32(number: float) -> None:
+    """The next double below a number is that number again as float32."""
+    prop, network = parse_property(STRICT_BOX.format(number), "p"), linear([[1.0]])
+    at_the_end = replay(network, prop, point(number))
+    assert at_the_end.verdict is UP_TO_TOLERANCE
+    inside = parse_property(STRICT_BOX.format(number).replace(f">= Y_0 {number}", ">= Y_0 0"), "p")
+    below = float(np.nextafter(np.float32(number), np.float32(0)))
+    assert replay(network, inside, point(below)).verdict is CORRECT

@@ -8,6 +8,7 @@ import torch
 from nets import Net, fully_connected, graph_of, property_of, region
 
 from harness.domain import UsageError
+from harness.formats.vnnlib import parse_property
 from harness.verifier.problem import Problem, problems_of
 from harness.verifier.witness import WitnessChecker
 
@@ -71,3 +72,27 @@ def test_an_output_that_is_no_number_confirms_nothing() -> None:
 def test_a_network_that_onnx_runtime_cannot_load_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="ONNX Runtime cannot load it"):
         WitnessChecker(b"no model")
+
+
+@pytest.mark.parametrize("number", ["1", "0.1", "0.7"])
+def test_a_strict_bound_holds_in_float32(number: str) -> None:
+    """The next double below the bound is the bound again as float32, where the only violation would be."""
+    head = "(declare-const X_0 Real)(declare-const Y_0 Real)(assert (>= X_0 0))"
+    prop = parse_property(f"{head}(assert (< X_0 {number}))(assert (>= Y_0 {number}))", "p")
+    own = problems_of(prop, graph_of(IDENTITY), "p")[0]
+    assert WitnessChecker(IDENTITY).confirm(own, torch.tensor([float(number)])) is None
+
+
+def test_bounds_with_no_float32_between_them_have_no_witness() -> None:
+    head = "(declare-const X_0 Real)(declare-const Y_0 Real)"
+    prop = parse_property(f"{head}(assert (> X_0 1))(assert (< X_0 1.00000011920928955078125))(assert (<= Y_0 9))", "p")
+    own = problems_of(prop, graph_of(IDENTITY), "p")[0]
+    assert WitnessChecker(IDENTITY).confirm(own, torch.tensor([1.0])) is None
+
+
+def test_an_output_equal_to_a_strict_number_in_float32_is_no_witness() -> None:
+    """0.7 in float32 is below 0.7, but the competition compares it with 0.7 in float32."""
+    model = fully_connected([([[0.0]], [0.7])])
+    checker = WitnessChecker(model)
+    assert checker.confirm(problem(0, 1, 0.7, strict=True), torch.tensor([0.5])) is None
+    assert checker.confirm(problem(0, 1, 0.7), torch.tensor([0.5])) is not None
