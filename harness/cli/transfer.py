@@ -19,7 +19,7 @@ from harness.cli.outcome import MIN_WIDTH
 from harness.cli.progress import columns
 from harness.domain import UsageError
 from harness.workflow.transfer import Progress as Told
-from harness.workflow.transfer import measure_transfers, transfers_json, write_transfers
+from harness.workflow.transfer import leave_transfers, measure_transfers, transfers_json, write_transfers
 
 _HEADINGS = {
     TransferClass.CLEAN_MISCLASSIFIED: "wrong",
@@ -37,7 +37,7 @@ _HEADINGS = {
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Also write the JSON to this file; RUN/transfer.json is what the report takes.",
+    help="Write the JSON there and leave the run folder as it is.  [default: RUN/transfer.json, for the report]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead, with every example.")
 def transfer(run: Path, source: str | None, target: str | None, out: Path | None, as_json: bool) -> None:
@@ -56,8 +56,7 @@ def transfer(run: Path, source: str | None, target: str | None, out: Path | None
         pairs = [(source, target), (target, source)]
     with _bar() as told:
         found = measure_transfers(run, pairs, told)
-    if out is not None:
-        _write(out, found)
+    _write(run, out, found)
     if as_json:
         click.echo(json.dumps(transfers_json(found), indent=2))
         return
@@ -72,11 +71,18 @@ def transfer(run: Path, source: str | None, target: str | None, out: Path | None
             click.echo(f"{len(one.left_out)} more could not be shown: {next(iter(one.left_out.values()))}.")
 
 
-def _write(out: Path, found: Sequence[Transfer]) -> None:
+def _write(run: Path, out: Path | None, found: Sequence[Transfer]) -> None:
     try:
-        write_transfers(out, found)
+        if out is None:
+            leave_transfers(run, found)
+        else:
+            write_transfers(out, found)
     except OSError as error:
-        raise UsageError(f"{out}: cannot be written ({error.strerror}); name another file with --out") from error
+        reason = f"{out or run}: the result cannot be written ({error.strerror})"
+        if out is not None:
+            raise UsageError(f"{reason}; name another file with --out") from error
+        # The folder may be somebody else's: what was measured is printed all the same.
+        click.echo(f"note: {reason}; a report of the folder will not show it", err=True)
 
 
 def transfer_table(transfers: Sequence[Transfer]) -> Table:

@@ -72,6 +72,39 @@ def write_transfers(path: Path, transfers: Sequence[Transfer]) -> None:
     write_atomically(path, json.dumps(transfers_json(transfers), indent=2) + "\n")
 
 
+def leave_transfers(folder: Path, transfers: Sequence[Transfer]) -> Path:
+    """Leaves transfers in `transfer.json` of their run folder, where the report takes them from; returns its path.
+
+    Pairs that were measured earlier stay, as long as they are of the counterexamples that the run has now.
+
+    Raises:
+        UsageError: no run there.
+        OSError: the file cannot be written.
+    """
+    path = folder / TRANSFER_FILE
+    content = transfers_json(transfers)
+    measured = {(one.source, one.target) for one in transfers}
+    with Store.read(folder / STORE_FILE) as store:
+        rows = planned_rows(store)
+    kept = [raw for raw in _earlier(path) if (raw["from"], raw["to"]) not in measured and _is_current(raw, rows)]
+    write_atomically(path, json.dumps({**content, "transfers": kept + content["transfers"]}, indent=2) + "\n")
+    return path
+
+
+def _earlier(path: Path) -> list[dict[str, Any]]:
+    """Returns the transfers of a file that `leave_transfers` wrote; none where it is missing or of another form."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return list(raw["transfers"]) if raw["schema"] == TRANSFER_SCHEMA else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _is_current(raw: dict[str, Any], rows: Sequence[StoredResult]) -> bool:
+    attacked = {row.index for row in rows if row.variant == raw["from"] and row.result_set is ResultSet.AT}
+    return {one["index"] for one in raw["examples"]} | {int(index) for index in raw["left_out"]} == attacked
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Results:
     """A run as it is read here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from harness.formats.compressed import gzip_bytes
 from harness.formats.vnnlib import parse_property, robustness_box, write_robustness_property
 from harness.report.source import HEADER_META
 from harness.run.store import Store
-from harness.workflow.transfer import clean_input, measure_transfers, robust_label
+from harness.workflow.transfer import clean_input, leave_transfers, measure_transfers, robust_label
 
 EPS = 0.08
 LABEL = 0
@@ -184,6 +185,7 @@ def test_the_command_prints_both_directions_and_writes_what_is_asked(
     assert json.loads(out.read_text()) == said
     assert not (folder / "transfer.json").exists()
     assert main(["transfer", str(folder)]) == 0
+    assert json.loads((folder / "transfer.json").read_text()) == said
     assert "Of 4 counterexamples of a, 2 also fool b (1 into the same class)" in capsys.readouterr().out
 
 
@@ -207,3 +209,16 @@ def test_wrong_usage_is_one_line_and_code_2(
 def test_a_folder_without_a_run_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["transfer", str(tmp_path)]) == 2
     assert "no results there" in capsys.readouterr().err
+
+
+def test_earlier_pairs_stay_while_their_examples_are_the_runs(make_run: Callable[..., Path]) -> None:
+    folder = make_run(OF_B)
+    there, back = measure_transfers(folder)
+    leave_transfers(folder, [there])
+    path = leave_transfers(folder, [back])
+    assert [one["from"] for one in json.loads(path.read_text())["transfers"]] == ["a", "b"]
+    leave_transfers(folder, [replace(there, examples=there.examples[1:])])
+    path = leave_transfers(folder, [back])
+    assert [one["from"] for one in json.loads(path.read_text())["transfers"]] == ["b"]
+    path.write_text("no JSON")
+    assert json.loads(leave_transfers(folder, [there]).read_text())["schema"] == 1
