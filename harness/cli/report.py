@@ -21,7 +21,7 @@ from harness.domain import UsageError
     "--figures",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Leave each figure there as PNG, SVG and CSV.  [default: figures/ beside the page]",
+    help="Leave each figure there as PNG, SVG and CSV.  [default: figures/; with --out, PAGE_figures/]",
 )
 @click.option("--no-figures", is_flag=True, help="Write the page alone.")
 @click.option(
@@ -47,7 +47,7 @@ def report(
         raise click.UsageError("--figures and --no-figures exclude each other; choose one")
     single = len(runs) == 1
     page = out or (runs[0] / "report.html" if single else Path("report.html"))
-    folder = None if no_figures else figures or page.parent / "figures"
+    folder = None if no_figures else figures or page.parent / (f"{page.stem}_figures" if out else "figures")
     try:
         click.echo(_write(runs, page, folder, golden))
     except OSError as error:

@@ -137,7 +137,9 @@ def _histograms(
 
 
 def _unit(values: NDArray[Any]) -> NDArray[np.float32]:
-    flat = np.asarray(values, np.float32).ravel()
-    flat = flat - flat.min()
+    flat: NDArray[np.float32] = np.array(values, np.float32).ravel()
+    flat -= flat.min()
     top = flat.max()
-    return flat / top if top > 0 else flat
+    if top > 0:
+        flat /= top
+    return flat

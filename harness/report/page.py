@@ -87,7 +87,7 @@ def render(run: Run, gallery: Gallery | None = None, transfers: Sequence[Mapping
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "seconds": _seconds}
+    environment.filters |= {"percent": percent, "seconds": _seconds, "share": _share}
     template = environment.get_template("report.html.j2")
     content = _content(run, gallery, transfers)
     highest = max((row.index for row in run.rows), default=-1)
@@ -152,6 +152,11 @@ def _seconds(value: float) -> str:
     if value >= 60:
         return f"{value / 60:.1f} min"
     return f"{value:.0f} s" if value >= 10 else f"{value:.2g} s"
+
+
+def _share(count: int, n: int) -> str:
+    """Returns a share for readers: `333 of 360, 92.5 %`."""
+    return f"{count} of {n}{f', {100 * count / n:.1f} %' if n else ''}"
 
 
 def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -219,7 +224,10 @@ def _transition(summary: Mapping[str, Any], moved: Mapping[str, Any], plate: Pla
         "shares": [[count / sum(row) if sum(row) else 0.0 for count in row] for row in matrix],
         "columns": [sum(row[k] for row in matrix) for k in range(len(order))],
         "plate": plate,
-        "kept": [(name, matrix[k][k], sum(matrix[k]), sum(row[k] for row in matrix)) for k, name in enumerate(order)],
+        "kept": [
+            (name, matrix[k][k], *(summary["variants"][moved[end]]["sets"][name] for end in ("from", "to")))
+            for k, name in enumerate(order)
+        ],
     }
 
 

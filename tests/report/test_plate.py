@@ -49,7 +49,8 @@ def test_each_figure_is_three_files_and_stands_alone(tmp_path: Path) -> None:
     for plate in plates:
         paths = plate.save(tmp_path)
         assert [path.name for path in paths] == [f"{plate.name}.{suffix}" for suffix in ("png", "svg", "csv")]
-        assert Image.open(paths[0]).size[0] > 100
+        with Image.open(paths[0]) as picture:
+            assert picture.size[0] > 100
         assert ET.fromstring(paths[1].read_text()).tag.endswith("svg")
     assert (tmp_path / "bars.csv").read_text() == 'a,b\n1,\n2.5,"x,y"\n'
 
