@@ -7,6 +7,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -29,7 +30,7 @@ _POINTS = 72 / 100
 _CODES = {"M": (Outline.MOVETO, 1), "L": (Outline.LINETO, 1), "C": (Outline.CURVE4, 3), "H": (Outline.LINETO, 1)}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Plate:
     """One figure of a report."""
 
@@ -53,7 +54,11 @@ class Plate:
         return Markup('<img src="{}" alt="{}">').format(address, self.title)
 
     def svg(self) -> bytes:
-        """Returns the figure as a file of vectors."""
+        """Returns the figure as a file of vectors; drawn once, for the page and for the file."""
+        return self._vectors
+
+    @cached_property
+    def _vectors(self) -> bytes:
         if isinstance(self.drawing, Markup):
             start, rest = str(self.drawing).split(">", 1)
             return f"{start}>{element('style', Markup(_STYLE))}{rest}\n".encode()  # noqa: S704 - our own constant
