@@ -138,6 +138,8 @@ def test_a_run_leaves_its_whole_folder(spec: BenchmarkSpec, tmp_path: Path) -> N
     assert done.summary["complete"]
     assert len((out / "results.csv").read_text().splitlines()) == 2 * INPUTS
     assert len(list((out / "counterexamples").iterdir())) == 3
+    shown = json.loads((out / "transfer.json").read_text())["transfers"]
+    assert [(one["from"], one["to"], one["count"]) for one in shown] == [("base", "other", 0), ("other", "base", 0)]
     assert len(reporter.results) == 2 * INPUTS
     assert reporter.plans[0].protocol == "cpu"
 

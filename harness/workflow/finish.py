@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from typing import Any
 
 from harness.analysis.summary import RunHeader, build_summary
 from harness.analysis.table import rows_from_store
-from harness.domain import Job
+from harness.domain import Job, LgBenchError
 from harness.files import write_atomically
 from harness.judging.conflicts import find_conflicts
 from harness.report import write_report
@@ -19,9 +20,12 @@ from harness.run.outputs import write_counterexamples, write_results_csv
 from harness.run.store import Store
 from harness.run.stored import Place, job_place
 from harness.workflow.options import RunPlan, RunSummary
+from harness.workflow.transfer import leave_transfers, measure_transfers
 
 RESULTS_FILE = "results.csv"
 COUNTEREXAMPLE_FOLDER = "counterexamples"
+
+logger = logging.getLogger(__name__)
 
 
 def now() -> str:
@@ -64,7 +68,7 @@ def note_plan(run: PlannedRun, store: Store) -> None:
 
 
 def finish(run: PlannedRun, store: Store, *, interrupted: bool) -> RunSummary:
-    """Writes summary.json, results.csv, counterexamples/ and report.html from the results of the planned jobs.
+    """Writes summary.json, results.csv, counterexamples/, transfer.json and report.html from the planned jobs' results.
 
     Only those count: a folder that was resumed with other limits or fewer inputs also has the rows of before. Conflicts
     are looked for among all.
@@ -78,4 +82,16 @@ def finish(run: PlannedRun, store: Store, *, interrupted: bool) -> RunSummary:
     write_counterexamples(store, results, folder / COUNTEREXAMPLE_FOLDER)
     write_results_csv(folder / RESULTS_FILE, run.plan.benchmark, run.jobs, results)
     write_atomically(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+    if not interrupted:
+        _show_examples(run)
     return RunSummary(folder, summary, write_report(folder), interrupted)
+
+
+def _show_examples(run: PlannedRun) -> None:
+    """Shows counterexamples to other networks where there is a baseline: for the report, no result depends on it."""
+    if run.header.baseline is None or len(run.header.variants) < 2:
+        return
+    try:
+        leave_transfers(run.plan.out, measure_transfers(run.plan.out))
+    except LgBenchError as error:
+        logger.warning("counterexamples are not shown to other networks: %s", error)
