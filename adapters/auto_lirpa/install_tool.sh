@@ -7,6 +7,6 @@ set -uo pipefail
 # shellcheck source=adapters/environment.sh
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../environment.sh"
 begin "${1:-}" python3.11 python3.12 python3
-install torch numpy onnx onnxruntime vnnlib appdirs tqdm pyyaml packaging sortedcontainers
+install torch numpy onnx onnxruntime vnnlib appdirs tqdm pyyaml packaging sortedcontainers pillow
 alone torchvision onnx2pytorch "${AUTO_LIRPA:-auto_LiRPA==0.3}"
 finish 'from adapters.auto_lirpa.solve import load; load()'

@@ -73,8 +73,32 @@ def bounded(task: Task) -> Any:
     lirpa.BoundedModule._named_members = _named_members
     shape = task.session.input.shape
     network = network_from_onnx(load_model_bytes(task.network)).double().eval()
+    spell_out(network)
     torch.set_default_dtype(torch.float64)
     return lirpa.BoundedModule(network, torch.zeros(shape), bound_opts={"conv_mode": "matrix"}, verbose=False)
+
+
+def spell_out(network: Any) -> None:
+    """Replaces grafted activations by the sum that they are, of operators that bounds are known for."""
+    import torch
+
+    from harness.networks.grafted import GraftedReLU
+
+    class Sum(torch.nn.Module):
+        def __init__(self, grafted: GraftedReLU) -> None:
+            super().__init__()
+            linear = grafted.mask.double()
+            parts = {"slope": grafted.slope * linear, "intercept": grafted.intercept * linear, "keep": 1 - linear}
+            for name, value in parts.items():
+                # With a batch dimension: release 0.3 gets constants wrong that are broadcast.
+                self.register_parameter(name, torch.nn.Parameter(value.detach()[None], requires_grad=False))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.slope + self.intercept + torch.relu(x) * self.keep
+
+    for name, module in list(network.named_modules()):
+        if isinstance(module, GraftedReLU):
+            network.set_submodule(name, Sum(module))
 
 
 def proves(net: Any, task: Task, box: InputBox, polytopes: tuple[OutputPolytope, ...], method: str) -> bool:

@@ -13,6 +13,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import onnx
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
@@ -49,12 +51,17 @@ def ask(task: Task, folder: Path) -> tuple[str, object]:
     """
     import torch
 
-    spec, answer = folder / "property.vnnlib", folder / "answer.txt"
+    net, spec, answer = (folder / name for name in ("network.onnx", "property.vnnlib", "answer.txt"))
+    onnx.save(with_full_shapes(onnx.load(task.network)), net)
     spec.write_text(plain_text(task.prop), encoding="ascii")
     settle_torchvision()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    options = {"device": device, "batch": BATCH, "timeout": max(task.left(), 1.0), "net": task.network, "spec": spec}
+    options = {"device": device, "batch": BATCH, "timeout": max(task.left(), 1.0), "net": net, "spec": spec}
     sys.argv = [str(PROGRAM), "--export_cex", "--result_file", str(answer)]
+    if device == "cpu":
+        # One slope for all bounds of a layer: without it the first bounds alone take a processor a minute.
+        (folder / "settings.json").write_text('{"share_alphas": true}', encoding="ascii")
+        options["setting_file"] = folder / "settings.json"
     sys.argv += [part for name, value in options.items() for part in (f"--{name}", str(value))]
     sys.path.insert(0, str(PROGRAM.parent))
     # It exits with status 0 also where it cannot read a network.
@@ -69,6 +76,33 @@ def ask(task: Task, folder: Path) -> tuple[str, object]:
         return word, parse_counterexample(witness, task.session.input.size, task.session.output.size).x
     except CounterexampleError as error:
         sys.exit(f"error: NeuralSAT wrote no proper counterexample: {error}")
+
+
+def with_full_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns the same network with constants of as many dimensions as the tensors that they are added to or times.
+
+    Where they have fewer, NeuralSAT cannot keep convolutions as patches, and takes dense matrices of many gigabytes.
+    """
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    ranks = {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in (*inferred.input, *inferred.value_info, *inferred.output)
+    }
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in ("Add", "Sub", "Mul", "Div"):
+            continue
+        rank = max((ranks.get(name, 0) for name in node.input if name not in constants), default=0)
+        for i, name in enumerate(node.input):
+            if name in constants and len(constants[name].dims) < rank:
+                wide = f"{name}_{rank}d"
+                if wide not in constants:
+                    array = onnx.numpy_helper.to_array(constants[name])
+                    array = array.reshape((1,) * (rank - array.ndim) + array.shape)
+                    constants[wide] = onnx.numpy_helper.from_array(array, wide)
+                    model.graph.initializer.append(constants[wide])
+                node.input[i] = wide
+    return model
 
 
 def settle_torchvision() -> None:
