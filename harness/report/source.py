@@ -36,7 +36,7 @@ class Run:
     """The content of `summary.json`."""
     rows: tuple[ResultRow, ...]
     """Ordered by variant and index."""
-    details: Details = field(default_factory=Details)
+    details: Details = field(default_factory=Details, compare=False)
     """What figures need beside the rows."""
 
 
