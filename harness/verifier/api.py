@@ -119,7 +119,7 @@ def _properties(engine: Engine, request: EngineRequest, emit: Emit, strict: bool
     for key, path in request.properties.items():
         try:
             prop = read_property(path)
-            engine.check(prop, str(path))
+            problems = engine.problems(prop, str(path))
         except UnsupportedPropertyError as error:
             _all({key: path}, Verdict.UNKNOWN, str(error), emit)
         except LgBenchError as error:
@@ -127,7 +127,7 @@ def _properties(engine: Engine, request: EngineRequest, emit: Emit, strict: bool
                 raise
             _all({key: path}, Verdict.ERROR, str(error), emit)
         else:
-            if all(case.box.is_empty for case in prop.cases):
+            if not problems:
                 _all({key: path}, Verdict.UNSAT, EMPTY_BOX, emit, Stage.INCOMPLETE)
             else:
                 yield key, prop

@@ -79,12 +79,12 @@ class Engine:
         """Whether the compiled passes over the network's sparse form are the faster way."""
         return self.device.type == "cpu" and has_numba() and sparse_size(self.graph) <= self.config.sparse_entries
 
-    def check(self, prop: Property, source: str) -> None:
-        """Raises UsageError if a property is not over this network's inputs and outputs."""
-        self.problems(prop, source)
-
     def problems(self, prop: Property, source: str) -> tuple[Problem, ...]:
-        """Returns the cases of a property, their boxes in the network's own floating type."""
+        """Returns the cases of a property that have a point, their boxes in the network's own floating type.
+
+        Raises:
+            UsageError: it is not over this network's inputs and outputs.
+        """
         return problems_of(prop, self.graph, source, self.checker.dtype)
 
     def decide(

@@ -79,10 +79,12 @@ def problems_of(
             f"{source}: a property over {prop.input_size} inputs and {prop.output_size} outputs, but the network has "
             f"{inputs} and {outputs}; check that network and property belong together"
         )
+    boxes = [_widened(case.box, dtype or np.dtype(np.float32)) for case in prop.cases]
+    # A box that is empty in doubles alone has the points that a witness is judged by.
     return tuple(
-        Problem(_widened(case.box, dtype or np.dtype(np.float32)), tuple(_region(p) for p in case.polytopes))
-        for case in prop.cases
-        if not case.box.is_empty
+        Problem(box, tuple(_region(p) for p in case.polytopes))
+        for box, case in zip(boxes, prop.cases, strict=True)
+        if not box.is_empty
     )
 
 

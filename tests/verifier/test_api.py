@@ -173,6 +173,18 @@ def test_an_empty_box_is_unsat_and_said_so(request_: EngineRequest, tmp_path: Pa
     assert "box is empty" in answer.message
 
 
+def test_a_box_that_is_empty_in_doubles_alone_is_not_taken_for_empty(request_: EngineRequest, tmp_path: Path) -> None:
+    """Its ends are one number in float32, and a witness there would count."""
+    path = tmp_path / "narrow.vnnlib"
+    narrow = (
+        SPEC.format(rhs=9.0).replace("(>= X_1 0.0)", "(>= X_1 0.5000000000001)").replace("(<= X_1 1.0)", "(<= X_1 0.5)")
+    )
+    path.write_text(narrow)
+    answer = verify_instance(request_.network, path, 20)
+    assert "box is empty" not in answer.message
+    assert answer.verdict is Verdict.SAT
+
+
 def test_one_empty_box_of_several_says_nothing_of_the_others(request_: EngineRequest, tmp_path: Path) -> None:
     path = tmp_path / "union.vnnlib"
     empty, full = "(and (>= X_1 1.0) (<= X_1 0.0))", "(and (>= X_1 0.0) (<= X_1 1.0))"

@@ -376,7 +376,7 @@ def test_a_property_of_other_sizes_is_refused_before_any_answer() -> None:
     good = property_of(*UNIT, region([[1, 0]], 0.0))
     bad = Property((PropertyCase(good.cases[0].box, ()),), 2, 3)
     with pytest.raises(UsageError):
-        engine.check(bad, "bad")
+        engine.problems(bad, "bad")
     with pytest.raises(UsageError):
         engine.decide({"good": good, "bad": bad}, Limits(10), lambda key, answer: answers.append(key))
     assert answers == []
