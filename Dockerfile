@@ -31,6 +31,10 @@ RUN pip install --quiet --no-deps --no-build-isolation -e . && python -m compile
 RUN NUMBA_CACHE_DIR=/opt/numba python -c "from harness.verifier.api import warm_up; warm_up()" \
  && chmod -R a+rwX /opt/numba
 
+# The verifier as a VNN-COMP tool: what `lgbench run --tool docker:lg-bench` calls.
+COPY vnncomp_scripts /vnncomp_scripts
+LABEL lgbench.scripts=/vnncomp_scripts
+
 # Any user id may run the image (docker run --user): caches go to /tmp, results to a folder that everyone may write, and
 # libraries that ask for the user's name find one although the id has none.
 ENV HOME=/tmp USER=lgbench LOGNAME=lgbench MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/opt/numba \

@@ -90,8 +90,7 @@ def spell_out(network: Any) -> None:
             linear = grafted.mask.double()
             parts = {"slope": grafted.slope * linear, "intercept": grafted.intercept * linear, "keep": 1 - linear}
             for name, value in parts.items():
-                # With a batch dimension: release 0.3 gets constants wrong that are broadcast.
-                self.register_parameter(name, torch.nn.Parameter(value.detach()[None], requires_grad=False))
+                self.register_parameter(name, torch.nn.Parameter(value.detach(), requires_grad=False))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x * self.slope + self.intercept + torch.relu(x) * self.keep

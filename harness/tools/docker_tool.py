@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from harness.domain import Job, LgBenchError, ToolAnswer, UsageError, Verdict
@@ -29,12 +28,15 @@ SCRIPTS = "/vnncomp_scripts"
 
 _INSTANCE = "/lgbench-instance"
 _RESULT_FOLDER = "/tmp"  # noqa: S108 - inside the container
+_OUTPUT = f"{_RESULT_FOLDER}/lgbench-output.txt"
 _RESULT = f"{_RESULT_FOLDER}/lgbench-result.txt"
 _KILL_AFTER_S = 5.0
 _MARGIN_S = 60.0
 _PIDS = 4096
 _POLL_S = 0.1
+_FIRST_POLL_S = 0.01
 _NO_STATUS = 127
+_KILLED_STATUS = 137
 
 
 class DockerTool:
@@ -88,7 +90,8 @@ class DockerTool:
         Raises:
             UsageError: the engine cannot be reached, or has no such image.
         """
-        image = self._found(_client())
+        with closing(_client()) as client:
+            image = self._found(client)
         return sha256_bytes(json.dumps([image.id, self._category, self._gpu, self._bounds.words()]).encode())
 
     def decide(self, jobs: Sequence[Job]) -> Iterator[Answered]:
@@ -99,7 +102,8 @@ class DockerTool:
             if self._on_progress is not None:
                 self._on_progress(Progress(job.key, "running", 0))
             try:
-                answer = self._decide(job)
+                with closing(_client()) as client:
+                    answer = self._decide(client, job)
             except (LgBenchError, OSError, docker.errors.DockerException) as error:
                 answer = ToolAnswer(Verdict.ERROR, 0.0, 0.0, message=f"{self.name}: {' '.join(str(error).split())}")
             yield Answered(job, answer)
@@ -114,8 +118,7 @@ class DockerTool:
         except docker.errors.DockerException as error:
             raise UsageError(f"--tool {self.name}: {error}") from error
 
-    def _decide(self, job: Job) -> ToolAnswer:
-        client = _client()
+    def _decide(self, client: Any, job: Job) -> ToolAnswer:
         image = self._found(client)
         scripts = (image.labels or {}).get(LABEL, SCRIPTS).rstrip("/")
         log = self._log_dir / f"{instance_stem(job)}.log"
@@ -180,42 +183,40 @@ class _Runner:
     def run(self, command: list[str], wall_s: float) -> StepReport:
         """Returns how a command ended; at its limit everything in the container is ended, TERM before KILL."""
         api = self.client.api
-        execution = api.exec_create(self.container.id, command, stdin=False)["Id"]
+        # Into a file of the container: a stream would go on as long as any child holds it.
+        redirected = ["bash", "-c", f'exec "$@" >{_OUTPUT} 2>&1 </dev/null', "bash", *command]
+        execution = api.exec_create(self.container.id, redirected, stdin=False)["Id"]
         began = monotonic()
-        output = threading.Thread(target=self._copy, args=(api.exec_start(execution, stream=True),), daemon=True)
-        output.start()
-        output.join(wall_s)
-        seconds, stopped = monotonic() - began, ""
-        if self._running(execution, began + wall_s):
-            stopped, seconds = "wall", monotonic() - began
-            self._end(output)
-        output.join(_KILL_AFTER_S)
+        api.exec_start(execution, detach=True)
+        stopped = "wall" if self._running(execution, began + wall_s) else ""
+        seconds = monotonic() - began
+        if stopped:
+            self._end(execution)
+        self.log.write(_file(self.container, _OUTPUT) or b"")
+        self.log.flush()
         state = api.inspect_container(self.container.id)["State"]
         status = api.exec_inspect(execution)["ExitCode"]
-        if state.get("OOMKilled") and not stopped and status != 0:
+        # The engine notes it of a container's first process alone; nobody here sent KILL.
+        if not stopped and (state.get("OOMKilled") or (status == _KILLED_STATUS and self._memory())):
             stopped = "memory"
         return StepReport(_NO_STATUS if status is None else int(status), seconds, 0.0, self._memory(), stopped, 0)
 
     def _running(self, execution: str, end: float) -> bool:
-        """Returns whether a command still runs at `end`; its output may end earlier than itself."""
+        """Returns whether a command still runs at `end`; its output may go on longer, by a child that holds it."""
+        pause = _FIRST_POLL_S
         while self.client.api.exec_inspect(execution)["Running"]:
-            if monotonic() >= end:
+            left = end - monotonic()
+            if left <= 0:
                 return True
-            threading.Event().wait(_POLL_S)
+            sleep(min(pause, left))
+            pause = min(2 * pause, _POLL_S)
         return False
 
-    def _end(self, output: threading.Thread) -> None:
-        """Ends everything that was started in the container; its own waiting process ignores all but KILL."""
+    def _end(self, execution: str) -> None:
+        """Ends everything that was started in the container, TERM before KILL; its first process stays."""
         self.container.exec_run(["sh", "-c", "kill -TERM -1"], detach=True)
-        output.join(_KILL_AFTER_S)
-        if output.is_alive():
+        if self._running(execution, monotonic() + _KILL_AFTER_S):
             self.container.exec_run(["sh", "-c", "kill -KILL -1"], detach=True)
-
-    def _copy(self, chunks: Iterator[bytes]) -> None:
-        with suppress(OSError, ValueError):
-            for chunk in chunks:
-                self.log.write(chunk)
-            self.log.flush()
 
     def _memory(self) -> int:
         return int(self.container.attrs.get("HostConfig", {}).get("Memory") or 0)

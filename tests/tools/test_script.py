@@ -154,7 +154,7 @@ def folder_with(tmp_path: Path, run: str, prepare: str = "") -> Path:
 def test_scripts_are_called_as_the_competition_does(tmp_path: Path, job: Job) -> None:
     folder = folder_with(
         tmp_path,
-        'printf "%s|" "$@" > "$LOOK/run"; echo x > "$(dirname "$4")/beside"; cat "$4" > "$LOOK/spec"; echo unsat > "$5"',
+        'printf "%s|" "$@" > "$LOOK/run"; touch "$4.x"; cat "$4" > "$LOOK/spec"; echo unsat > "$5"',
         'printf "%s|" "$@" > "$LOOK/prepare"; pwd > "$LOOK/cwd"; echo "[$CUDA_VISIBLE_DEVICES]" > "$LOOK/gpu"',
     )
     tool = ScriptTool("x", ScriptFolder(folder, settings={"LOOK": str(tmp_path)}), tmp_path / "logs", category="cifar")
