@@ -1,0 +1,143 @@
+"""`lgbench tool`, and `--tool` of `lgbench run`: names, folders of scripts, resuming, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import main
+from harness.formats.compressed import gzip_bytes
+from harness.tools import toy_networks
+
+ROOT = Path(__file__).resolve().parents[2]
+DUMMY = ROOT / "adapters" / "dummy"
+
+
+@pytest.fixture
+def instances(tmp_path: Path) -> Path:
+    """Two instances that the middle of the box violates, in a benchmark's folder."""
+    folder = tmp_path / "toys"
+    for name, threshold in (("a", 1.0), ("b", 1.2)):
+        network, prop = folder / "onnx" / "net.onnx.gz", folder / "vnnlib" / f"{name}.vnnlib"
+        network.parent.mkdir(parents=True, exist_ok=True)
+        prop.parent.mkdir(exist_ok=True)
+        network.write_bytes(gzip_bytes(toy_networks.absolute_sum()))
+        box = toy_networks.box([(0.5, 1.0)] * 2)
+        prop.write_text(toy_networks.prop(2, 2, [(box, toy_networks.at_least(threshold))]))
+    path = folder / "instances.csv"
+    path.write_text("".join(f"onnx/net.onnx,vnnlib/{name}.vnnlib,30\n" for name in "ab"))
+    return path
+
+
+def told(tmp_path: Path, **answer: object) -> str:
+    path = tmp_path / "told.json"
+    path.write_text(json.dumps(answer))
+    return f"dummy:{path}"
+
+
+def words(out: Path) -> list[str]:
+    return [line.split(",")[4] for line in (out / "results.csv").read_text().splitlines()]
+
+
+def test_list_names_the_tools(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tool", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == ["auto_lirpa", "builtin", "dummy", "marabou", "neuralsat"]
+    assert main(["tool", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["auto_lirpa", "builtin", "dummy", "marabou", "neuralsat"]
+    assert "dummy       ready" in lines
+
+
+def test_check_as_json_and_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "kept"
+    assert main(["tool", "check", told(tmp_path, verdict="unsat"), "--json", "--out", str(out)]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["tool"], found["conforms"], found["passed"], found["failed"]) == ("dummy", False, 4, 4)
+    assert len(found["cases"]) == 8
+    wrong = next(case for case in found["cases"] if case["name"] == "sat")
+    assert (wrong["expected"], wrong["verdict"], wrong["status"]) == ("sat", "unsat", "failed")
+    assert len(list(out.rglob("*.log"))) == 8
+
+
+def test_check_as_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tool", "check", told(tmp_path, garbage="?")]) == 1
+    printed = capsys.readouterr().out
+    assert "dummy: 0 of 8 passed; does not conform" in printed
+    assert "witness: '?' is no result word" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["check"], "name a verifier"),
+        (["check", "nix"], "unknown tool 'nix'"),
+        (["check", "--tool-dir", "/nonexistent"], "/nonexistent: no such folder"),
+        (["check", "dummy", "--timeout", "0"], "positive"),
+        (["check", "dummy", "--out", "/"], "is there already"),
+    ],
+)
+def test_usage_errors_of_check(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tool", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+def test_a_run_with_another_tool_is_judged(tmp_path: Path, instances: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    given = ["run", "--instances", str(instances), "--tool", told(tmp_path, verdict="sat", witness="center")]
+    assert main([*given, "--out", str(out), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["variants"]["net"]["sets"]["AT"] == 2
+    assert words(out) == ["sat", "sat"]
+    assert len(list((out / "counterexamples").iterdir())) == 2
+    assert len(list((out / "logs" / "dummy").glob("*.log"))) == 2
+
+
+def test_a_claim_without_a_proof_is_an_error_and_exit_code_1(tmp_path: Path, instances: Path) -> None:
+    out = tmp_path / "run"
+    given = ["run", "--instances", str(instances), "--tool", told(tmp_path, verdict="sat"), "--out", str(out)]
+    assert main(given) == 1
+    assert words(out) == ["error", "error"]
+
+
+def test_a_folder_of_scripts_is_resumed_as_it_was(
+    tmp_path: Path, instances: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "mine", tmp_path / "run"
+    shutil.copytree(DUMMY, folder)
+    given = ["run", "--instances", str(instances), "--out", str(out)]
+    assert main([*given, "--inputs", "1", "--tool-dir", str(folder), "--tool-memory", "2", "--tool-cores", "1"]) == 0
+    capsys.readouterr()
+    assert main([*given, "--inputs", "2", "--resume", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["tool"] == "mine"
+    assert summary["provenance"]["tool_dir"] == str(folder)
+    assert summary["provenance"]["tool_bounds"] == {"memory_gib": 2.0, "cores": 1, "cpu_s": None}
+    assert f"--tool mine --tool-dir {folder} --tool-memory 2.0 --tool-cores 1" in summary["command"]
+    assert words(out) == ["unknown", "unknown"]
+    (first, _) = sorted((out / "logs" / "mine").glob("*.log"))
+    assert first.read_text().count("run_instance.sh") == 1, "what is decided is not decided again"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--tool", "nix"], "unknown tool 'nix'"),
+        (["--tool-dir", "/nonexistent"], "/nonexistent: no such folder"),
+        (["--tool", "builtin", "--tool-dir", str(DUMMY)], "is no name"),
+        (["--tool", "dummy", "--max-domains", "5"], "--max-domains: dummy counts no domains"),
+        (["--tool-memory", "1"], "bounds tools of others"),
+        (["--tool", "dummy", "--tool-cpu", "-1"], "--tool-cpu -1: has to be a positive number"),
+    ],
+)
+def test_usage_errors_of_a_run_leave_nothing(
+    tmp_path: Path, instances: Path, more: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(["run", "--instances", str(instances), "--out", str(out), *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert not out.exists()
