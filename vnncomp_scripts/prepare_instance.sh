@@ -2,7 +2,7 @@
 # prepare_instance.sh v1 CATEGORY ONNX VNNLIB: looks whether the instance's files are there.
 #
 # Nothing is converted, because nothing has to be, and no process is ended: others may be working on this machine.
-[ "${1:-}" = v1 ] && [ $# -eq 4 ] || { echo "usage: prepare_instance.sh v1 CATEGORY ONNX VNNLIB" >&2; exit 2; }
+{ [ "${1:-}" = v1 ] && [ $# -eq 4 ]; } || { echo "usage: prepare_instance.sh v1 CATEGORY ONNX VNNLIB" >&2; exit 2; }
 case $3 in
   \[*) files=("$4") ;; # a list of networks: run_instance.sh reads it
   *) files=("$3" "$4") ;;

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.formats.assignment import parse_assignment
+from harness.formats.assignment import format_assignment, parse_assignment
 from harness.formats.counterexample import (
     MalformedCounterexampleError,
     MissingCounterexampleError,
@@ -41,3 +41,19 @@ def test_each_variable_is_read_in_order() -> None:
 def test_what_is_refused(text: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         parse_assignment(text, VARIABLES)
+
+
+def test_an_assignment_reads_back_bit_equal_without_exponents() -> None:
+    x = np.array([1e-7, -0.1, 3e20, 0.0], np.float32)
+    text = format_assignment([("A", "float32", (2, 2), x), ("B", "float64", (), np.array([1 / 3]))])
+    assert text.startswith("A float32 [2,2]\n0.0000001\n-0.1\n")
+    assert "e" not in text.replace("float", "")
+    first, second = parse_assignment(text, [("A", (2, 2)), ("B", ())])
+    assert np.array_equal(first.astype(np.float32), x)
+    assert second.tolist() == [1 / 3]
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, np.inf]])
+def test_an_assignment_of_other_values_is_refused(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="2 finite values"):
+        format_assignment([("A", "float32", (1, 2), np.array(values))])
