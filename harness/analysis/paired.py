@@ -123,8 +123,7 @@ def paired_differences(
 ) -> tuple[PairedDifference, ...]:
     """Returns the differences of each network to the baseline, all figures of one network together, in order.
 
-    P-values are adjusted over the networks, for each figure by itself: every further network that is compared is a
-    further chance of a false difference.
+    P-values are adjusted over the networks, as in `differences_of_pairs`.
 
     Args:
         rows: at most one row for each variant and input.
@@ -132,14 +131,29 @@ def paired_differences(
         variants: the other networks.
         metrics: keys of `PROPERTIES`.
     """
+    return differences_of_pairs(rows, [(baseline, name) for name in variants], metrics)
+
+
+def differences_of_pairs(
+    rows: Iterable[ResultRow], pairs: Sequence[tuple[str, str]], metrics: Sequence[str] = tuple(PROPERTIES)
+) -> tuple[PairedDifference, ...]:
+    """Returns the differences of each pair of networks, all figures of one pair together, in order.
+
+    P-values are adjusted over the pairs, for each figure by itself: every further pair that is compared is a further
+    chance of a false difference.
+
+    Args:
+        rows: at most one row for each variant and input.
+        pairs: the network that a difference is from, and the one that it is to; each pair once.
+        metrics: keys of `PROPERTIES`.
+    """
     table = by_variant(rows)
-    before = table.get(baseline, {})
-    found: dict[tuple[str, str], PairedDifference] = {}
+    found: dict[tuple[str, str, str], PairedDifference] = {}
     for metric in metrics:
-        own = [_difference(before, table.get(name, {}), baseline, name, metric) for name in variants]
+        own = [_difference(table.get(a, {}), table.get(b, {}), a, b, metric) for a, b in pairs]
         for one, adjusted in zip(own, holm([one.p for one in own]), strict=True):
-            found[one.target, metric] = replace(one, adjusted=adjusted)
-    return tuple(found[name, metric] for name in variants for metric in metrics)
+            found[one.source, one.target, metric] = replace(one, adjusted=adjusted)
+    return tuple(found[a, b, metric] for a, b in pairs for metric in metrics)
 
 
 def _difference(

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.analysis.metrics import RobustBounds, robust_bounds
 from harness.analysis.overlaps import SetOverlap, set_overlaps
-from harness.analysis.paired import PairedDifference, paired_differences
+from harness.analysis.paired import PairedDifference, differences_of_pairs
 from harness.analysis.sets import SET_ORDER, set_sizes
 from harness.analysis.stages import StageRow, TimeStatistics, decided_over_time, stage_table, times_by_set
 from harness.analysis.statistics import Share, wilson
@@ -102,6 +102,10 @@ class PairAnalysis:
     differences: tuple[PairedDifference, ...]
     """Of SA, RA and VA over the inputs that both have."""
 
+    def difference(self, metric: str) -> PairedDifference | None:
+        """Returns the paired difference of SA, RA or VA; None where the run has no labels."""
+        return next((one for one in self.differences if one.metric == metric), None)
+
     @property
     def source(self) -> str:
         """The network that the pair starts from."""
@@ -135,11 +139,23 @@ class Analysis:
     networks: tuple[NetworkAnalysis, ...]
     """In the order of the run's tables."""
     pairs: tuple[PairAnalysis, ...]
-    """The baseline against each other network; empty where the run compares nothing."""
+    """The baseline against each other network, of several runs what `transitions` of their summary compares; empty
+    where nothing is compared."""
     overlaps: tuple[SetOverlap, ...]
     """Of each result set under all networks, in `SET_ORDER`; empty where the run compares nothing."""
     transfers: tuple[Transfer, ...]
     """What counterexamples of one network do to another, as far as that was measured."""
+
+    def pair(self, source: str, target: str) -> PairAnalysis:
+        """Returns what is said of one network against another.
+
+        Raises:
+            KeyError: the run does not compare them.
+        """
+        for one in self.pairs:
+            if (one.source, one.target) == (source, target):
+                return one
+        raise KeyError((source, target))
 
     def network(self, variant: str) -> NetworkAnalysis:
         """Returns what is said of one network.
@@ -187,15 +203,15 @@ def analyse(rows: Sequence[ResultRow], summary: Mapping[str, Any], transfers: Se
         _network(name, list(table.get(name, {}).values()), summary, everywhere - table.get(name, {}).keys())
         for name in variants
     )
-    others = [name for name in variants if name != baseline] if baseline else []
-    differences = paired_differences(rows, str(baseline), others) if summary["labelled"] else ()
+    compared = [(str(moved["from"]), str(moved["to"])) for moved in summary["transitions"]]
+    differences = differences_of_pairs(rows, compared) if summary["labelled"] else ()
     return Analysis(
         str(summary["benchmark"]),
         baseline,
         str(summary["timeout_on"]),
         networks,
-        tuple(_pair(rows, str(baseline), name, differences) for name in others),
-        set_overlaps(rows, variants) if others else (),
+        tuple(_pair(rows, source, target, differences) for source, target in compared),
+        set_overlaps(rows, variants) if compared else (),
         tuple(transfers),
     )
 
@@ -223,7 +239,7 @@ def _pair(rows: Sequence[ResultRow], source: str, target: str, differences: Sequ
         transition(rows, source, target),
         subset_hypotheses(rows, source, target),
         set_overlaps(rows, (source, target)),
-        tuple(one for one in differences if one.target == target),
+        tuple(one for one in differences if (one.source, one.target) == (source, target)),
     )
 
 
