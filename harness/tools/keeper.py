@@ -15,14 +15,18 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-import psutil
+if __name__ == "__main__":
+    # Isolated as this process is, it would not find the package that it is part of.
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from harness.tools import tree
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_POLL_S = 0.1
 _KILL_PATIENCE_S = 10.0
 _CANNOT_START = 127
 
@@ -33,9 +37,9 @@ class Keeper:
     def __init__(self, specification: dict[str, Any]) -> None:
         """Takes over reaping, and the signals by which it can be stopped."""
         self._spec = specification
-        self._self = psutil.Process()
         self._asked = False
         self._exited: dict[int, int] = {}
+        self._greatest = 0
         self._wake, wake = os.pipe()
         for end in (self._wake, wake):
             os.set_blocking(end, False)
@@ -72,20 +76,23 @@ class Keeper:
         except OSError as error:
             log.write(f"{step['command'][0]}: {error.strerror}\n".encode())
             return report | {"status": _CANNOT_START, "seconds": 0.0, "cpu_s": 0.0}
+        memory = tree.MemoryLimit(self._spec["memory_bytes"], self._spec["reserve_bytes"])
         while not self._ended(child.pid):
-            live = self._descendants()
-            cpu_s, memory = self._cpu_s(live) - used, self._memory(live)
-            report["peak_bytes"] = max(report["peak_bytes"], memory)
-            report["stopped"] = self._broken(step, monotonic() - began, cpu_s, memory)
+            live = tree.descendants(os.getpid())
+            look = memory.look(live)
+            report["stopped"] = look.broken or self._broken(step, monotonic() - began, self._cpu_s(live) - used)
             if report["stopped"]:
                 break
-            self._wait(min(_POLL_S, max(step["wall_s"] - (monotonic() - began), 0.0) + 0.001))
+            self._wait(min(look.pause_s, max(step["wall_s"] - (monotonic() - began), 0.0) + 0.001))
         seconds = monotonic() - began
         if report["stopped"]:
-            self._end_all(self._spec["kill_after_s"])
+            # What takes memory beyond its limit would go on with it in the time to clean up.
+            self._end_all(0.0 if report["stopped"] in ("memory", "host") else self._spec["kill_after_s"])
         # Popen would wait for it otherwise, and it is reaped already.
         child.returncode = status = self._exited.get(child.pid, -int(signal.SIGKILL))
-        return report | {"status": status, "seconds": seconds, "cpu_s": self._cpu_s(self._descendants()) - used}
+        cpu_s = self._cpu_s(tree.descendants(os.getpid())) - used
+        peak = max(memory.peak, self._greatest)
+        return report | {"status": status, "seconds": seconds, "cpu_s": cpu_s, "peak_bytes": peak}
 
     def _prepare(self) -> None:
         _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
@@ -104,57 +111,39 @@ class Keeper:
         if sys.stdin in ready:
             self._asked = True
 
-    def _broken(self, step: dict[str, Any], wall_s: float, cpu_s: float, memory: int) -> str:
+    def _broken(self, step: dict[str, Any], wall_s: float, cpu_s: float) -> str:
         if self._asked:
             return "asked"
         if wall_s >= step["wall_s"]:
             return "wall"
         if self._spec["cpu_s"] is not None and cpu_s > self._spec["cpu_s"]:
             return "cpu"
-        if self._spec["memory_bytes"] is not None and memory > self._spec["memory_bytes"]:
-            return "memory"
         return ""
 
     def _ended(self, pid: int) -> bool:
         """Reaps everything that ended; returns whether `pid` is among it."""
         while True:
             try:
-                found, status = os.waitpid(-1, os.WNOHANG)
+                found, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 break
             if found == 0:
                 break
             self._exited[found] = os.waitstatus_to_exitcode(status)
+            # What the kernel saw of one process at its greatest, between two looks.
+            self._greatest = max(self._greatest, usage.ru_maxrss * 1024)
         return pid in self._exited
 
-    def _descendants(self) -> list[psutil.Process]:
-        found = []
-        for process in self._self.children(recursive=True):
-            with suppress(psutil.Error):
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
-
-    def _memory(self, live: list[psutil.Process]) -> int:
-        """Returns the resident bytes of all; pages that they share are counted once where that decides."""
-        limit = self._spec["memory_bytes"]
-        total: int = sum(_of(process, lambda one: int(one.memory_info().rss)) for process in live)
-        if limit is None or total <= limit:
-            return total
-        proportional: int = sum(_of(process, _proportional) for process in live)
-        return min(total, proportional)
-
     @staticmethod
-    def _cpu_s(live: list[psutil.Process]) -> float:
+    def _cpu_s(live: list[int]) -> float:
         """Returns the processor seconds of all that live and of all that were reaped."""
         reaped = resource.getrusage(resource.RUSAGE_CHILDREN)
-        living: float = sum(_of(process, lambda one: sum(one.cpu_times()[:4])) for process in live)
-        return reaped.ru_utime + reaped.ru_stime + living
+        return reaped.ru_utime + reaped.ru_stime + sum(map(tree.cpu_seconds, live))
 
     def _end_all(self, term_s: float) -> int:
         """Ends all descendants: TERM, `term_s` seconds later KILL until none is left; returns how many there were."""
         self._ended(0)
-        live = self._descendants()
+        live = tree.descendants(os.getpid())
         count = len(live)
         if term_s > 0:
             self._signal(live, signal.SIGTERM, signal.SIGCONT)
@@ -162,35 +151,22 @@ class Keeper:
             while live and monotonic() < end:
                 sleep(0.02)
                 self._ended(0)
-                live = self._descendants()
+                live = tree.descendants(os.getpid())
         end = monotonic() + _KILL_PATIENCE_S
         while live and monotonic() < end:
             # Whatever they start meanwhile is found in the next round.
             self._signal(live, signal.SIGKILL)
             sleep(0.01)
             self._ended(0)
-            live = self._descendants()
+            live = tree.descendants(os.getpid())
         return count
 
     @staticmethod
-    def _signal(processes: list[psutil.Process], *numbers: int) -> None:
-        for process in processes:
+    def _signal(pids: list[int], *numbers: int) -> None:
+        for pid in pids:
             for number in numbers:
-                with suppress(psutil.Error):
-                    process.send_signal(number)
-
-
-def _of(process: psutil.Process, read: Any) -> Any:
-    """Returns what is read of a process, 0 where it is gone."""
-    try:
-        return read(process)
-    except psutil.Error:
-        return 0
-
-
-def _proportional(process: psutil.Process) -> int:
-    full = process.memory_full_info()
-    return int(getattr(full, "pss", full.rss))
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -25,8 +25,9 @@ INTERFACE = "v1"
 PREPARE, RUN, INSTALL = "prepare_instance.sh", "run_instance.sh", "install_tool.sh"
 PREPARE_S = 600.0
 """Seconds that `prepare_instance.sh` may take (VNN-COMP); they do not count as run time."""
-GRACE_S = 5.0
-"""Seconds after its limit at which a tool is told to end; an answer from them is late, and a timeout."""
+GRACE_S = 1.2
+"""Seconds after its limit at which a tool is told to end; an answer from them is late, and a timeout. With the time
+between TERM and KILL it is gone within 2 s of its limit."""
 TIMEOUT_STATUS = 124
 """What a script that passes on GNU timeout's status exits with."""
 
@@ -213,6 +214,9 @@ def answer_of(reports: Sequence[StepReport], said: Said, last: str, limit_s: flo
         return answer(Verdict.TIMEOUT, f"{script} was killed: it used {report.cpu_s:.1f} s of processor time")
     if report.stopped == "memory":
         return answer(Verdict.ERROR, f"{script} was killed: it used {report.peak_bytes / 2**30:.2f} GiB of memory")
+    if report.stopped == "host":
+        used = f"{report.peak_bytes / 2**30:.2f} GiB of it"
+        return answer(Verdict.ERROR, f"{script} was killed: the machine ran out of memory, and it held {used}")
     if report.stopped:
         return answer(Verdict.ERROR, f"{script} was told to end")
     if report.status == TIMEOUT_STATUS:

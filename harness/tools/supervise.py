@@ -10,17 +10,22 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 from harness.domain import LgBenchError
+from harness.tools import tree
 
 _KEEPER = Path(__file__).with_name("keeper.py")
 _ENDING_S = 15.0
 _LOG_TAIL = 4096
+_ORPHAN_ROUNDS = 100
+_ORPHAN_PAUSE_S = 0.02
 
 
 class SupervisionError(LgBenchError):
@@ -70,9 +75,10 @@ class StepReport:
     cpu_s: float
     """Processor seconds, children included."""
     peak_bytes: int
-    """Greatest resident memory of all its processes together that was seen."""
+    """Greatest resident memory of all its processes together that was seen, and no less than that of each by itself."""
     stopped: str
-    """Which limit ended it: `wall`, `cpu` or `memory`; `asked` where nobody waits any more; empty for none."""
+    """Which limit ended it: `wall`, `cpu`, `memory`, or `host` where the machine ran out of memory; `asked` where
+    nobody waits any more; empty for none."""
     left_behind: int
     """Processes that were still running after it had ended (known of the last step), and were killed."""
 
@@ -99,14 +105,16 @@ def supervise(
     bounds: ToolBounds | None = None,
     *,
     environment: Mapping[str, str] | None = None,
-    kill_after_s: float = 5.0,
+    kill_after_s: float = 0.5,
+    reserve_bytes: int | None = None,
 ) -> list[StepReport]:
     """Runs programs one after another and returns a report of each that was begun.
 
     A step is begun only when the one before it ended with status 0. Standard input is empty, standard output and error
     are appended to the log. A limit ends the step and everything that all steps started: TERM, `kill_after_s` seconds
-    later KILL. After the last step whatever is left is killed. Limits on memory and processor time are looked at ten
-    times a second.
+    later KILL; a limit on memory KILL at once. After the last step whatever is left is killed. Limits on processor time
+    are looked at ten times a second, on memory more often the nearer the limit is, so that it is not passed by more
+    than a tenth. A program is also ended before it drives the machine into swap.
 
     Args:
         steps: at least one.
@@ -114,6 +122,7 @@ def supervise(
         bounds: limits of each step; None: only its wall time.
         environment: of the programs; None: this process's.
         kill_after_s: seconds between TERM and KILL.
+        reserve_bytes: of the machine's memory that stay free; None: a sixteenth, at most 1 GiB.
 
     Raises:
         SupervisionError: the supervising process was killed.
@@ -127,16 +136,18 @@ def supervise(
         "steps": [{"command": list(step.command), "wall_s": step.wall_s, "cwd": str(step.cwd)} for step in steps],
         "log": str(log.absolute()),
         "memory_bytes": bounds.memory_bytes,
+        "reserve_bytes": reserve_bytes,
         "cpu_s": bounds.cpu_s,
         "cores": _cores(bounds.cores),
         "kill_after_s": kill_after_s,
     }
+    mark = uuid4().hex
     with subprocess.Popen(
         [sys.executable, "-I", str(_KEEPER), json.dumps(specification)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=None if environment is None else dict(environment),
+        env=dict(os.environ if environment is None else environment) | {tree.MARK: mark},
         start_new_session=True,
     ) as keeper:
         try:
@@ -146,8 +157,21 @@ def supervise(
     try:
         return [StepReport(**report) for report in json.loads(written)]
     except (ValueError, TypeError) as error:
+        _end_orphans(mark)
         last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
         raise SupervisionError(f"the supervising process ended early ({last or keeper.returncode})") from error
+
+
+def _end_orphans(mark: str) -> None:
+    """Kills what a supervising process that was killed has left: its first process died with it, but not the others."""
+    for _ in range(_ORPHAN_ROUNDS):
+        left = tree.marked(mark)
+        for pid in left:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if not left:
+            return
+        time.sleep(_ORPHAN_PAUSE_S)
 
 
 def last_line(log: Path, start: int = 0) -> str:
