@@ -315,6 +315,8 @@ class ToolAnswer:
     record: EngineRecord | None = None
     witness_text: str | None = None
     """The counterexample as the tool wrote it, not yet parsed; stands for `counterexample` where it is given."""
+    prepare_s: float = 0.0
+    """Seconds of preparation before the clock of the limit began; 0 for a tool that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +349,8 @@ class InstanceResult:
     counterexample: Counterexample | None = None
     message: str = ""
     record: EngineRecord | None = None
+    prepare_s: float = 0.0
+    """As the tool's answer has it."""
 
 
 def result_set(verdict: Verdict, stage: Stage | None) -> ResultSet:

@@ -42,6 +42,28 @@ def read_bytes(path: Path) -> bytes:
         raise UsageError(f"{found}: cannot be read ({error.strerror}); check its permissions") from error
 
 
+def read_head(path: Path, size: int) -> bytes:
+    """Returns the first `size` bytes of what `read_bytes` would return, or all of it where that is less.
+
+    Raises:
+        UsageError: as `read_bytes`, as far as these bytes show it.
+    """
+    found = locate(path)
+    if found is None:
+        raise UsageError(f"{path}: no such file, and no {path.name}.gz beside it; check the path")
+    try:
+        with found.open("rb") as stream:
+            if stream.read(len(GZIP_MAGIC)) != GZIP_MAGIC:
+                stream.seek(0)
+                return stream.read(size)
+        with gzip.open(found) as unzipped:
+            return unzipped.read(size)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UsageError(f"{found}: damaged gzip data ({error}); fetch or make the file again") from error
+    except OSError as error:
+        raise UsageError(f"{found}: cannot be read ({error.strerror}); check its permissions") from error
+
+
 def read_text(path: Path) -> str:
     """Returns the content of the file that `path` names as UTF-8 text, unzipped if it is gzipped; see `read_bytes`.
 

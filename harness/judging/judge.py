@@ -139,6 +139,7 @@ class Judge:
             answer.counterexample if replayed is None else replayed.counterexample or answer.counterexample,
             one_line("; ".join(part for part in (why, answer.message) if part)),
             answer.record,
+            _seconds(answer.prepare_s),
         )
 
     def _replayed(self, job: Job, answer: ToolAnswer) -> Replay:

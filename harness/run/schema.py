@@ -15,8 +15,9 @@ from harness.domain import result_set as classify
 from harness.formats.engine_protocol import encode_record
 from harness.run.stored import ROW_COLUMNS
 
-SCHEMA_VERSION = 1
-"""Version of the tables; a store of a newer version is refused, an older one would be migrated here."""
+SCHEMA_VERSION = 2
+"""Version of the tables; a store of a newer version is refused, an older one is read, and migrated where it is written:
+version 1 has no `prepare_s`."""
 
 COLUMNS: dict[str, str] = {
     "key": "TEXT NOT NULL",
@@ -36,6 +37,7 @@ COLUMNS: dict[str, str] = {
     "result_set": "TEXT NOT NULL",
     "wall_s": "REAL NOT NULL",
     "work_s": "REAL NOT NULL",
+    "prepare_s": "REAL NOT NULL DEFAULT 0",
     "message": "TEXT NOT NULL",
     "witness_verdict": "TEXT",
     "witness_message": "TEXT",
@@ -77,6 +79,10 @@ ADOPT = f"INSERT INTO results ({_NAMES}) SELECT {_ADOPTED} FROM results WHERE ke
 IS_FINAL = f"SELECT 1 FROM results WHERE key = :key AND variant = :variant AND idx = :idx AND {_FINAL}"
 FINAL_KEYS = f"SELECT DISTINCT key FROM results WHERE {_FINAL}"
 ROWS = f"SELECT {', '.join(ROW_COLUMNS)} FROM results ORDER BY variant, idx, key"
+ROWS_OF_1 = ROWS.replace("prepare_s", "0.0")
+"""The same of a store of version 1, which may be open for reading alone."""
+MIGRATE_FROM_1 = f"ALTER TABLE results ADD COLUMN prepare_s {COLUMNS['prepare_s']}"
+SET_VERSION = f"UPDATE meta SET value = '{SCHEMA_VERSION}' WHERE name = 'schema_version'"
 COUNTEREXAMPLE = (
     "SELECT counterexample_x, counterexample_x_dtype, counterexample_y, counterexample_y_dtype "
     "FROM results WHERE key = ? AND counterexample_x IS NOT NULL LIMIT 1"
@@ -114,6 +120,7 @@ def result_columns(result: InstanceResult, tool: str, finished_at: datetime) -> 
         "result_set": classify(result.verdict, result.stage).value,
         "wall_s": result.wall_s,
         "work_s": result.work_s,
+        "prepare_s": result.prepare_s,
         "message": result.message,
         "witness_verdict": None if witness is None else witness.verdict.value,
         "witness_message": None if witness is None else witness.message,

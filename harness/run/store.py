@@ -34,6 +34,7 @@ class Store:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._db = connection
+        self._rows = schema.ROWS
         self.meta = Meta(path, connection)
         """The run's header: a mutable mapping of JSON values, each set in a transaction of its own."""
 
@@ -77,11 +78,14 @@ class Store:
                 raise UsageError(f"{path}: no results there; start a run with that folder first, or check the path")
             connection = reading_connection(path)
             try:
-                _check(path, connection, _tables(connection))
+                version = _check(path, connection, _tables(connection))
             except BaseException:
                 connection.close()
                 raise
-        return cls(path, connection)
+        store = cls(path, connection)
+        if version == 1:
+            store._rows = schema.ROWS_OF_1
+        return store
 
     @classmethod
     def is_begun(cls, path: Path) -> bool:
@@ -162,7 +166,7 @@ class Store:
         """
         wanted = None if places is None else frozenset(places)
         with readable_store(self._path):
-            found = [row_to_result(row) for row in self._db.execute(schema.ROWS)]
+            found = [row_to_result(row) for row in self._db.execute(self._rows)]
         return found if wanted is None else [row for row in found if row.place in wanted]
 
     def counterexample(self, key: str) -> Counterexample | None:
@@ -211,19 +215,24 @@ def _prepare(path: Path, connection: sqlite3.Connection, create: bool) -> None:
             connection.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(schema.SCHEMA_VERSION),))
         tables = {"meta", "results"}
     connection.execute("PRAGMA synchronous = NORMAL")
-    _check(path, connection, tables)
+    if _check(path, connection, tables) == 1:
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(schema.MIGRATE_FROM_1)
+            connection.execute(schema.SET_VERSION)
 
 
-def _check(path: Path, connection: sqlite3.Connection, tables: set[str]) -> None:
-    """Raises where the tables are not those of a store that this program reads."""
+def _check(path: Path, connection: sqlite3.Connection, tables: set[str]) -> int:
+    """Returns the version of the tables; raises where they are not those of a store that this program reads."""
     if not {"meta", "results"} <= tables:
         raise UsageError(f"{path}: not a results store of this program; choose another --out or move the file away")
     (version,) = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone() or ("0",)
-    if int(version) != schema.SCHEMA_VERSION:
+    if not 1 <= int(version) <= schema.SCHEMA_VERSION:
         raise UsageError(
-            f"{path}: written with schema {version}, this program reads schema {schema.SCHEMA_VERSION}; "
+            f"{path}: written with schema {version}, this program reads schemas 1 to {schema.SCHEMA_VERSION}; "
             f"use the version of lg-bench that made it, or choose another --out"
         )
     (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if state != "ok":
         raise sqlite3.DatabaseError(state)
+    return int(version)

@@ -59,6 +59,8 @@ class StoredResult:
     """The same without grafted neurons; None where no mask was recorded."""
     finished_at: str
     """ISO 8601, UTC."""
+    prepare_s: float = 0.0
+    """Seconds of preparation, which no limit counts; 0 for a tool that has none."""
 
     @property
     def place(self) -> Place:
@@ -99,6 +101,7 @@ ROW_COLUMNS = (
     "result_set",
     "wall_s",
     "work_s",
+    "prepare_s",
     "message",
     "witness_verdict",
     "witness_message",

@@ -9,7 +9,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
@@ -202,10 +202,10 @@ def answer_of(reports: Sequence[StepReport], said: Said, last: str, limit_s: flo
     """
     prepared = len(reports) > 1
     report, script = reports[-1], RUN if prepared else PREPARE
-    seconds = report.seconds if prepared else 0.0
+    seconds, prepare_s = (report.seconds if prepared else 0.0), reports[0].seconds
 
     def answer(verdict: Verdict, reason: str) -> ToolAnswer:
-        return ToolAnswer(verdict, seconds, seconds, message=reason)
+        return ToolAnswer(verdict, seconds, seconds, message=reason, prepare_s=prepare_s)
 
     if report.stopped == "wall":
         after = f"{limit_s:g} s" if prepared else f"{PREPARE_S:g} s"
@@ -223,7 +223,7 @@ def answer_of(reports: Sequence[StepReport], said: Said, last: str, limit_s: flo
         return answer(Verdict.TIMEOUT, f"{script} ended with exit status {TIMEOUT_STATUS}")
     if report.status != 0 or not prepared:
         return answer(Verdict.ERROR, f"{script}: {report.how()}{f': {last}' if last else ''}")
-    return ToolAnswer(said.verdict, seconds, seconds, message=said.message, witness_text=said.witness)
+    return replace(answer(said.verdict, said.message), witness_text=said.witness)
 
 
 def _keep(result: Path, kept: Path) -> None:

@@ -79,7 +79,8 @@ def finish(run: PlannedRun, store: Store, *, interrupted: bool) -> RunSummary:
     conflicts = [asdict(conflict) for conflict in find_conflicts(row.claim for row in store.rows())]
     summary = build_summary(rows_from_store(results), header, run.manifests, conflicts)
     store.meta[HEADER_META] = header.to_json()
-    write_counterexamples(store, results, folder / COUNTEREXAMPLE_FOLDER)
+    properties = {job_place(job): job.instance.property for job in run.jobs}
+    write_counterexamples(store, results, folder / COUNTEREXAMPLE_FOLDER, properties)
     write_results_csv(folder / RESULTS_FILE, run.plan.benchmark, run.jobs, results)
     write_atomically(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
     if not interrupted:

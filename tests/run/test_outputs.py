@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from harness.domain import Counterexample, InstanceResult, Job, Limits, Verdict
+from harness.formats.compressed import write_gz
 from harness.formats.counterexample import parse_counterexample
+from harness.formats.vnnlib2_writer import write_robustness_query
 from harness.run.outputs import counterexample_name, write_counterexample, write_counterexamples, write_results_csv
 from harness.run.store import Store
 
@@ -122,17 +124,43 @@ def test_one_that_the_format_cannot_hold_does_not_stop_the_others(
     assert "not finite" in caplog.text
 
 
+@pytest.mark.parametrize("before", ["", "; a comment\n" * 1000])
+def test_the_text_is_of_the_propertys_version(
+    store: Store, tmp_path: Path, make_job: MakeJob, make_result: MakeResult, before: str
+) -> None:
+    query = write_robustness_query(np.zeros(2, np.float32), np.ones(2, np.float32), 0, (1, 2), (1, 3))
+    for key, text in (("new", before + query), ("old", "; 1.0\n(declare-const X_0 Real)\n")):
+        write_gz(tmp_path / f"{key}.vnnlib.gz", text)
+        store.add(make_result(make_job(key), verdict=Verdict.SAT, counterexample=WITNESS), tool="t")
+    files = {row.place: tmp_path / f"{row.key}.vnnlib.gz" for row in store.rows()}
+    new, old = (path.read_text() for path in write_counterexamples(store, store.rows(), tmp_path / "ce", files))
+    assert new == "X float32 [1,2]\n0.1\n0.2\nY float32 [1,3]\n1.0\n-2.0\n3.5\n"
+    assert old.startswith("((X_0 0.1")
+
+
+def test_one_whose_property_is_gone_does_not_stop_the_others(
+    store: Store, tmp_path: Path, make_job: MakeJob, make_result: MakeResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    for key in ("a", "b"):
+        store.add(make_result(make_job(key), verdict=Verdict.SAT, counterexample=WITNESS), tool="t")
+    files = {row.place: tmp_path / "gone.vnnlib" for row in store.rows() if row.key == "a"}
+    written = write_counterexamples(store, store.rows(), tmp_path / "ce", files)
+    assert [path.name for path in written] == ["baseline_b.counterexample"]
+    assert "no such file" in caplog.text
+
+
 def test_the_table_has_a_row_a_planned_job_in_the_planned_order(
     store: Store, tmp_path: Path, make_job: MakeJob, make_result: MakeResult
 ) -> None:
     wall = Limits(20.0, "wall")
     jobs = [make_job("b", index=1), make_job("a", index=0, limits=wall), make_job("open"), make_job("b", index=2)]
     for job in (jobs[1], jobs[0], jobs[3]):
-        store.add(make_result(job, verdict=Verdict.SAT if job.index == 2 else Verdict.UNSAT), tool="t")
+        verdict = Verdict.SAT if job.index == 2 else Verdict.UNSAT
+        store.add(make_result(job, verdict=verdict, prepare_s=3.5 if job.key == "a" else 0.0), tool="t")
     store.add(make_result(make_job("left from another run")), tool="t")
     write_results_csv(tmp_path / "results.csv", "cifar10_cnnb", jobs, store.rows())
     assert (tmp_path / "results.csv").read_text().splitlines() == [
         "cifar10_cnnb,onnx/baseline.onnx,vnnlib/b.vnnlib,0.000000,unsat,0.250000",
-        "cifar10_cnnb,onnx/baseline.onnx,vnnlib/a.vnnlib,0.000000,unsat,1.500000",
+        "cifar10_cnnb,onnx/baseline.onnx,vnnlib/a.vnnlib,3.500000,unsat,1.500000",
         "cifar10_cnnb,onnx/baseline.onnx,vnnlib/b.vnnlib,0.000000,sat,0.250000",
     ]

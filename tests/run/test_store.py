@@ -264,6 +264,35 @@ def test_a_run_is_begun_with_its_header_or_its_first_result(tmp_path: Path, make
         Store.is_begun(tmp_path / "c.db")
 
 
+def of_version_1(path: Path, result: InstanceResult) -> None:
+    """Leaves a store as the first schema has it, with one result."""
+    with Store.open(path, create=True) as store:
+        store.add(result, tool="t")
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE results DROP COLUMN prepare_s")
+        db.execute("UPDATE meta SET value = '1' WHERE name = 'schema_version'")
+    db.close()
+
+
+def test_a_store_of_the_first_schema_is_read_and_left_alone(tmp_path: Path, make_result: MakeResult) -> None:
+    of_version_1(tmp_path / "results.db", make_result())
+    before = (tmp_path / "results.db").read_bytes()
+    with Store.read(tmp_path / "results.db") as store:
+        ((row),) = store.rows()
+    assert (row.prepare_s, row.wall_s) == (0.0, 1.5)
+    assert (tmp_path / "results.db").read_bytes() == before
+
+
+def test_a_store_of_the_first_schema_is_migrated_where_a_run_goes_on(
+    tmp_path: Path, make_job: MakeJob, make_result: MakeResult
+) -> None:
+    of_version_1(tmp_path / "results.db", make_result(make_job("a")))
+    with Store.open(tmp_path / "results.db") as store:
+        store.add(make_result(make_job("b"), prepare_s=2.5), tool="t")
+    with Store.open(tmp_path / "results.db") as store:
+        assert {row.key: row.prepare_s for row in store.rows()} == {"a": 0.0, "b": 2.5}
+
+
 def foreign(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE songs (title TEXT)")
@@ -293,7 +322,7 @@ def torn(path: Path) -> None:
     ("damage", "message"),
     [
         (foreign, "not a results store of this program"),
-        (newer, f"schema 999, this program reads schema {schema.SCHEMA_VERSION}"),
+        (newer, f"schema 999, this program reads schemas 1 to {schema.SCHEMA_VERSION}"),
         (text, "damaged"),
         (torn, "damaged"),
     ],

@@ -177,6 +177,13 @@ def test_a_failed_preparation_says_so(tmp_path: Path, job: Job) -> None:
     assert (said.verdict, said.message) == (Verdict.ERROR, f"{PREPARE}: exit status 7: no licence")
 
 
+def test_preparation_is_measured_by_itself(tmp_path: Path, job: Job) -> None:
+    folder = folder_with(tmp_path, 'sleep 0.1; echo unsat > "$5"', "sleep 0.4")
+    said = answer(ScriptTool("x", ScriptFolder(folder), tmp_path / "logs"), job)
+    assert said.prepare_s >= 0.4
+    assert said.wall_s >= 0.1
+
+
 def test_a_missing_instance_is_an_error(tmp_path: Path, job: Job) -> None:
     job.instance.network.unlink()
     said = answer(dummy(tmp_path, {}), job)
