@@ -1,18 +1,17 @@
-"""The scheduler: jobs in, judged and stored results out, whatever the tool does."""
+"""The scheduler: jobs in, judged and stored results out, whatever the tool does and wherever it runs."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
-from time import monotonic
 
-from harness.domain import InstanceResult, Job, Limits, ToolAnswer, Verdict
+from harness.domain import InstanceResult, Job, ToolAnswer, Verdict
 from harness.judging.judge import Judge, one_line
+from harness.run.executors import Executor, ExecutorLostError, LocalExecutor
 from harness.run.store import Store
-from harness.tools.contract import Answered, Tool
+from harness.tools.contract import Tool
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ class RunOutcome:
     errors: int
     """Results of this call whose verdict is `error`; a resumed run tries them again."""
     interrupted: bool
-    """Whether jobs were left undecided because somebody asked to stop."""
+    """Whether jobs were left undecided: somebody asked to stop, or the executor was lost."""
 
 
 def run_jobs(
@@ -38,6 +37,7 @@ def run_jobs(
     store: Store,
     on_result: Callable[[InstanceResult], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    executor: Executor | None = None,
 ) -> RunOutcome:
     """Decides every job that has no final result yet; each answer is judged and stored before the next is awaited.
 
@@ -52,6 +52,7 @@ def run_jobs(
         store: keeps them; final results in it are not decided again.
         on_result: told of each stored result, in the order of storing.
         should_stop: asked before each result is awaited.
+        executor: where the tool is asked; None: from this process.
 
     Raises:
         UsageError: the store cannot be written.
@@ -66,10 +67,10 @@ def run_jobs(
         else:
             waiting.setdefault(job.key, []).append(job)
     done = errors = 0
-    batches = _batches([same[0] for same in waiting.values()], tool.batched)
+    first = [same[0] for same in waiting.values()]
     stop = should_stop or (lambda: False)
     try:
-        with closing(_decided(batches, tool, judge)) as results:
+        with closing(_decided(first, tool, judge, executor or LocalExecutor())) as results:
             while waiting and not stop():
                 result = next(results)
                 own = [replace(result, job=job) for job in waiting[result.job.key]]
@@ -84,54 +85,15 @@ def run_jobs(
                         on_result(one)
     except KeyboardInterrupt:
         logger.warning("interrupted with %d jobs open", len(waiting))
+    except ExecutorLostError as error:
+        logger.warning("ended with %d jobs open: %s", len(waiting), error)
     return RunOutcome(done, skipped, errors, interrupted=bool(waiting))
 
 
-def _batches(jobs: Sequence[Job], batched: bool) -> list[list[Job]]:
-    """Returns the jobs as the tool takes them, in the order of first appearance."""
-    if not batched:
-        return [[job] for job in jobs]
-    groups: dict[tuple[Path, str, Limits], list[Job]] = {}
-    for job in jobs:
-        groups.setdefault((job.instance.network, job.network_sha256, job.limits), []).append(job)
-    return list(groups.values())
-
-
-def _decided(batches: Sequence[Sequence[Job]], tool: Tool, judge: Judge) -> Generator[InstanceResult]:
-    for batch in batches:
-        with closing(_answers(batch, tool)) as answers:
-            for job, answer in answers:
-                yield _judged(job, answer, judge)
-
-
-def _answers(batch: Sequence[Job], tool: Tool) -> Generator[Answered]:
-    """Yields exactly one answer for each job of a batch, however the tool behaves."""
-    missing = {job.key: job for job in batch}
-    began = monotonic()
-    reason = "the tool ended without an answer"
-    try:
-        answers = iter(tool.decide(batch))
-        try:
-            for given, answer in answers:
-                job = missing.pop(given.key, None)
-                if job is None:
-                    logger.warning("%s answered for a job that it was not asked, or twice: %s", tool.name, given.key)
-                else:
-                    yield Answered(job, answer)
-        finally:
-            _close(answers)
-    except Exception as error:
-        logger.exception("%s failed", tool.name)
-        reason = f"the tool failed: {type(error).__name__}: {error}"
-    for job in missing.values():
-        spent = monotonic() - began
-        yield Answered(job, ToolAnswer(Verdict.ERROR, spent, spent, message=reason))
-
-
-def _close(answers: Iterator[Answered]) -> None:
-    close = getattr(answers, "close", None)
-    if close is not None:
-        close()
+def _decided(jobs: Sequence[Job], tool: Tool, judge: Judge, executor: Executor) -> Generator[InstanceResult]:
+    with closing(executor.answers(jobs, tool)) as answers:
+        for job, answer in answers:
+            yield _judged(job, answer, judge)
 
 
 def _judged(job: Job, answer: ToolAnswer, judge: Judge) -> InstanceResult:
