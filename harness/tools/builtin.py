@@ -31,6 +31,11 @@ LOG_NAME = "engine.log"
 
 _SOURCES = ("verifier/**/*.py", "formats/*.py", "domain.py")
 _EXCERPT = 80
+_GRACE_S = 2.0
+_HUNG_GRACE_S = 0.4
+"""Seconds between TERM and KILL for an engine that is past its limit."""
+_OUT_OF_MEMORY = ("out of memory", "outofmemory", "memoryerror", "can't allocate memory", "bad_alloc")
+"""What torch, CUDA, numpy, Python, C++ and we ourselves say of it, in lower case."""
 _NO_EVENT = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
@@ -40,6 +45,8 @@ class Patience:
 
     grace_s: float = 60.0
     """Seconds beyond the limits: start-up, loading, and how late the engine may notice its limit."""
+    late_s: float = 1.5
+    """Seconds beyond a limit on wall time for an engine that has answered before: there is nothing left to load."""
     silence_s: float = 900.0
     """Seconds without any event; twice the time limit where that is longer. An engine that works on many instances at
     once, and may decide none for so long, has to say `progress` meanwhile."""
@@ -52,8 +59,11 @@ class BuiltinTool:
 
     When the engine crashes, writes garbage, leaves instances out or hangs, it is started again and each instance
     without an answer is asked once more, alone, so that the one at fault takes no other with it; if that fails too, the
-    answer is an error with the reason. In competition mode (a limit on wall time) instances are asked one at a time,
-    and one that hangs past its limit and grace is a timeout without a second chance.
+    answer is an error with the reason. An engine that ran out of memory, the device's or the machine's, is asked for
+    half as many at once, and again for half of these, before any is asked alone.
+
+    In competition mode (a limit on wall time) instances are asked one at a time, and one that hangs past its limit and
+    grace is a timeout without a second chance.
 
     `wall_s` is measured here, from handing an instance over for the first time to its answer, with the start of the
     engine where it had to be started; `work_s` is what the engine says, and never more than that.
@@ -67,6 +77,7 @@ class BuiltinTool:
         seed: int = 0,
         command: Sequence[str] = ENGINE_COMMAND,
         patience: Patience | None = None,
+        memory_gib: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
         """Makes the tool; nothing is started yet.
@@ -77,6 +88,7 @@ class BuiltinTool:
             seed: of everything random in the engine.
             command: starts the engine; another one than ours only in tests.
             patience: when to give up waiting; None: the defaults.
+            memory_gib: GiB that the engine may take; None: what the machine can spare. It is killed beyond that.
             on_progress: told what the engine is working on, now and then.
         """
         self._log_path = log_dir.absolute() / LOG_NAME
@@ -84,6 +96,7 @@ class BuiltinTool:
         self._seed = seed
         self._command = tuple(command)
         self._patience = patience or Patience()
+        self._memory_bytes = None if memory_gib is None else int(memory_gib * 2**30)
         self._on_progress = on_progress
 
     @property
@@ -123,7 +136,13 @@ class BuiltinTool:
             OSError: the log cannot be written, or no process can be started.
         """
         # From the folder that holds this package, so that the engine that runs is the one `identity` hashed.
-        return LineProcess(self._command, self._log_path, settings=ENGINE_SETTINGS, cwd=PACKAGE.parent)
+        return LineProcess(
+            self._command,
+            self._log_path,
+            settings=ENGINE_SETTINGS,
+            cwd=PACKAGE.parent,
+            memory_bytes=self._memory_bytes,
+        )
 
     def request(self, batch: Sequence[Job]) -> EngineRequest:
         """Returns what the engine is asked for a batch."""
@@ -148,6 +167,11 @@ class _Failure(NamedTuple):
     reason: str
     hung: bool = False
 
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether fewer instances at once might have been decided."""
+        return any(words in self.reason.lower() for words in _OUT_OF_MEMORY)
+
 
 class _Decision:
     """One call of `BuiltinTool.decide`: its open jobs, what was tried, and the engine's process."""
@@ -158,6 +182,7 @@ class _Decision:
         self._handed: dict[str, float] = {}
         self._retried: set[str] = set()
         self._child: LineProcess | None = None
+        self._warm = False
 
     def answers(self) -> Generator[Answered]:
         jobs = list(self._open.values())
@@ -169,17 +194,22 @@ class _Decision:
                 batch, left = batches.popleft(), len(self._open)
                 began = monotonic()
                 failure = yield from self._request(batch)
-                failures = 0 if failure is None or len(self._open) < left else failures + 1
+                # One that asks for fewer at once is on its way to an answer, and is no failure in a row.
+                smaller = failure is not None and failure.out_of_memory and len(batch) > 1
+                failures = 0 if failure is None or len(self._open) < left else failures + (not smaller)
                 if failure is None:
                     continue
                 logger.warning("the engine failed on %d instances: %s", len(batch), failure.reason)
-                self._end_child()
+                self._end_child(_HUNG_GRACE_S if failure.hung else _GRACE_S)
                 missing = [job for job in batch if job.key in self._open]
-                again = [] if one_by_one and failure.hung else [job for job in missing if job.key not in self._retried]
-                self._retried.update(job.key for job in again)
-                batches.extend([job] for job in again)
+                again = [] if one_by_one and failure.hung else self._again(missing, failure)
+                if smaller:
+                    batches.extendleft(reversed(again))
+                else:
+                    batches.extend(again)
+                kept = {job.key for part in again for job in part}
                 for job in missing:
-                    if job not in again:
+                    if job.key not in kept:
                         yield self._failed(job, failure, began)
                 if failures >= self._tool.patience.failures:
                     reason = f"given up after {failures} failures of the engine in a row, the last: {failure.reason}"
@@ -188,6 +218,15 @@ class _Decision:
                     return
         finally:
             self._end_child()
+
+    def _again(self, missing: Sequence[Job], failure: _Failure) -> list[list[Job]]:
+        """Returns the requests by which instances are tried again that a failed one has left open."""
+        open_ones = [job for job in missing if job.key not in self._retried]
+        if failure.out_of_memory and len(open_ones) > 2:
+            middle = len(open_ones) // 2
+            return [open_ones[:middle], open_ones[middle:]]
+        self._retried.update(job.key for job in open_ones)
+        return [[job] for job in open_ones]
 
     def _request(self, batch: Sequence[Job]) -> Generator[Answered, None, _Failure | None]:
         """Yields the answers of one request; returns why it ended early, None when all is answered."""
@@ -200,7 +239,7 @@ class _Decision:
         for key in asked:
             self._handed.setdefault(key, now)
         child.send(encode_request(self._tool.request(batch)))
-        watch = _Watch(batch, self._tool.patience)
+        watch = _Watch(batch, self._tool.patience, warm=self._warm)
         while True:
             try:
                 line = child.next_line(watch.remaining())
@@ -211,6 +250,7 @@ class _Decision:
             try:
                 event = _event(line.text)
                 if event["event"] == "done":
+                    self._warm = True
                     return _Failure(f"the engine left out {len(asked)} of {len(batch)}") if asked else None
                 news = self._news(event, line, asked)
             except _NO_EVENT as error:
@@ -248,20 +288,22 @@ class _Decision:
         wall_s = now - self._handed.get(job.key, now)
         return Answered(job, ToolAnswer(verdict, wall_s, min(now - began, wall_s), message=failure.reason))
 
-    def _end_child(self) -> None:
-        child, self._child = self._child, None
+    def _end_child(self, grace_s: float = _GRACE_S) -> None:
+        child, self._child, self._warm = self._child, None, False
         if child is not None:
-            child.end()
+            child.end(grace_s)
 
 
 class _Watch:
     """How long a request may still take, and how long the engine may be silent."""
 
-    def __init__(self, batch: Sequence[Job], patience: Patience) -> None:
+    def __init__(self, batch: Sequence[Job], patience: Patience, *, warm: bool) -> None:
         limits = batch[0].limits
-        # Batch limits are on shares of the work, and reading files is nobody's share: twice their sum is enough.
-        total = limits.timeout_s if limits.timeout_on == "wall" else 2 * limits.timeout_s * len(batch)
-        self._total = total + patience.grace_s
+        if limits.timeout_on == "wall":
+            self._total = limits.timeout_s + (patience.late_s if warm else patience.grace_s)
+        else:
+            # Batch limits are on shares of the work, and reading files is nobody's share: twice their sum is enough.
+            self._total = 2 * limits.timeout_s * len(batch) + patience.grace_s
         self._silence = min(self._total, max(patience.silence_s, 2 * limits.timeout_s))
         self._end = monotonic() + self._total
         self._next_event = monotonic() + self._silence

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import IO, NamedTuple, Self
 
 from harness.domain import LgBenchError
+from harness.tools.guard import MemoryGuard
 
 _LEASH = Path(__file__).with_name("leash.py")
 _LOG_TAIL = 4096
@@ -55,6 +56,7 @@ class LineProcess:
         *,
         settings: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        memory_bytes: int | None = None,
     ) -> None:
         """Starts the child.
 
@@ -63,6 +65,8 @@ class LineProcess:
             log_path: file that standard error is appended to; its folder is made.
             settings: environment variables set for the child in addition to those inherited.
             cwd: working directory of the child; None: this process's.
+            memory_bytes: that the child and everything below it may take together; None: what the machine can spare.
+                It is killed when it takes more.
 
         Raises:
             OSError: the log cannot be opened, or no process can be started.
@@ -88,6 +92,7 @@ class LineProcess:
         self._writers: list[threading.Thread] = []
         self._reader = threading.Thread(target=self._read, name="lines of a child", daemon=True)
         self._reader.start()
+        self._guard = MemoryGuard(self._process.pid, memory_bytes)
 
     @property
     def pid(self) -> int:
@@ -124,6 +129,7 @@ class LineProcess:
         """
         self._ending.set()
         if self._process.returncode is None:
+            self._guard.end()
             # The child is not reaped before the last signal: until then its number cannot become another group's.
             self._signal(signal.SIGTERM)
             self._exit(grace_s)
@@ -185,6 +191,8 @@ class LineProcess:
         """Returns how the child ended and the last line of its log."""
         if self._process.returncode is not None:
             return "it was ended"
+        if self._guard.complaint:
+            return self._guard.complaint
         how = self._exit(1.0) or "it closed its output but did not exit"
         last = self._last_log_line()
         return f"{how}: {last}" if last else how

@@ -1,6 +1,7 @@
 """An engine that does as it is told: speaks the engine's protocol and misbehaves on request.
 
-Usage: `fake_engine.py FOLDER`. `FOLDER/behaviour.json` maps job keys to words (below; default `unsat`). Every start and
+Usage: `fake_engine.py FOLDER`. `FOLDER/behaviour.json` maps job keys to words (below; default `unsat`), and
+`most at once` to how many instances the device has memory for. Every start and
 every request is noted in `FOLDER/history.jsonl`. Words with `_once` misbehave only until a marker file exists.
 """
 
@@ -40,6 +41,37 @@ def hang(key):
     time.sleep(600)
 
 
+def stop(key):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def leak(key):
+    """Takes memory until somebody ends it, and leaves in a file how much it has, in bytes."""
+    taken = []
+    while True:
+        taken.append(bytearray(b"x") * 2**20)
+        (FOLDER / "leaked").write_text(str(len(taken) * 2**20))
+
+
+def fork(key):
+    """Leaves a deaf child in a session of its own, ignores TERM itself and never answers."""
+    if os.fork() == 0:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        note({"forked": os.getpid()})
+        time.sleep(600)
+        os._exit(0)
+    hang(key)
+
+
+def out_of_device_memory(asked):
+    """As torch ends a process whose GPU is full."""
+    note({"full": asked})
+    sys.stderr.write("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 is full.\n")
+    sys.stderr.flush()
+    os._exit(1)
+
+
 def answer(key, **changes):
     record = EngineRecord(domains=7, entered_bab=True, neurons=10)
     fields = {"verdict": Verdict.UNSAT, "wall_s": 0.5, "work_s": 0.0, "stage": Stage.BAB, "record": record}
@@ -63,6 +95,9 @@ ACTIONS = {
     "omit": lambda key: None,
     "nan_time": lambda key: say(answer(key) | {"work_s": float("nan")}),
     "much_work": lambda key: say(answer(key) | {"work_s": 1e9}),
+    "stop": stop,
+    "leak": leak,
+    "fork": fork,
     "quit": lambda key: os._exit(0),
 }
 
@@ -80,6 +115,8 @@ def main():
     note({"start": os.getpid(), "omp": os.environ.get("OMP_WAIT_POLICY")})
     for line in sys.stdin:
         request = decode_request(line)
+        if len(request.properties) > behaviour.get("most at once", 10**9):
+            out_of_device_memory(len(request.properties))
         note({"asked": list(request.properties), "seed": request.seed, "device": request.device})
         for key in request.properties:
             say({"event": "progress", "key": key, "stage": "bab", "domains": 1})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,49 @@ def test_an_answer_given_twice_counts_once_and_the_rest_is_asked_again(bench: Be
     answers = list(bench.tool({"a": "twice"}).decide(jobs_of("a", "b")))
     assert verdicts(answers) == {"a": Verdict.UNSAT, "b": Verdict.UNSAT}
     assert bench.history("asked") == [["a", "b"], ["b"]]
+
+
+def test_a_full_device_is_asked_for_less_at_once(bench: Bench) -> None:
+    keys = [f"k{i}" for i in range(16)]
+    said = verdicts(list(bench.tool({"most at once": 3}).decide(jobs_of(*keys))))  # type: ignore[dict-item]
+
+    assert said == dict.fromkeys(keys, Verdict.UNSAT)
+    assert bench.history("full") == [16, 8, 4, 4, 8, 4, 4]
+    assert [len(asked) for asked in bench.history("asked")] == [2] * 8
+
+
+def test_an_instance_that_no_device_holds_is_an_error_and_the_others_are_decided(bench: Bench) -> None:
+    keys = [f"k{i}" for i in range(40)]
+    behaviour = {"k7": "leak"}
+    said = {job.key: answer for job, answer in bench.tool(behaviour, memory_gib=0.2).decide(jobs_of(*keys))}
+
+    assert [key for key, answer in said.items() if answer.verdict is not Verdict.UNSAT] == ["k7"]
+    assert "out of memory: it used 0.2" in said["k7"].message
+    assert "0.20 GiB are allowed" in said["k7"].message
+
+
+def test_a_warm_engine_is_killed_within_two_seconds_of_a_limit_on_wall_time(bench: Bench) -> None:
+    limits = Limits(2.0, "wall")
+    tool = bench.tool({"bad": "hang"}, patience=Patience(grace_s=300.0))
+    began = time.monotonic()
+    said = {job.key: answer for job, answer in tool.decide(jobs_of("first", "bad", "b", limits=limits))}
+
+    assert said["bad"].verdict is Verdict.TIMEOUT
+    assert "not done after 4 s" in said["bad"].message  # 2 s and 1.5 s, rounded
+    assert said["b"].verdict is Verdict.UNSAT
+    assert time.monotonic() - began < 300.0
+
+
+def test_a_stopped_engine_is_killed_and_the_others_are_decided(bench: Bench) -> None:
+    patience = Patience(grace_s=60.0, silence_s=0.0)
+    limits = Limits(2.0, "work")
+    said = {
+        job.key: answer
+        for job, answer in bench.tool({"bad": "stop"}, patience=patience).decide(jobs_of("a", "bad", limits=limits))
+    }
+
+    assert (said["a"].verdict, said["bad"].verdict) == (Verdict.UNSAT, Verdict.ERROR)
+    assert not any(_alive(pid) for pid in bench.history("start"))
 
 
 def test_a_silent_engine_is_killed_and_the_others_are_decided(bench: Bench) -> None:
