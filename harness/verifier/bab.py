@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,9 +57,27 @@ REASONS = {
 """Why a search that ended so has decided nothing."""
 
 
+class PausedSearch(Protocol):
+    """A search that gave up early and can go on."""
+
+    should_stop: Callable[[int], bool]
+    """Asked now and then, with the number of domains so far."""
+
+    @property
+    def open_share(self) -> float:
+        """The share of the tree that is still open, every split halving its domain; above 1 with several margins."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the search holds while it waits."""
+
+    def run(self, slices: int | None = None) -> SearchResult:
+        """Goes on, for so many slices of work, or to the end."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchResult:
-    """What branch and bound found on one problem."""
+    """What branch and bound found on one problem; counts are of all turns of a search together."""
 
     outcome: Outcome
     domains: int
@@ -68,6 +87,8 @@ class SearchResult:
     counterexample: Counterexample | None = None
     multiply_adds: int = 0
     """Of passes over the folded network, idle lanes included; 0 where they are not counted."""
+    rest: PausedSearch | None = None
+    """The search, where it can go on."""
 
 
 class _Stack:

@@ -21,6 +21,7 @@ from harness.verifier.kernels import domains, search
 from harness.verifier.kernels.contract import LANES
 from harness.verifier.kernels.domains import Block, Net, Pseudo
 from harness.verifier.kernels.search import Family, Scratch, Stack, Steps
+from harness.verifier.tiling import tiled
 
 SLICE_WORK = 3e8
 """Multiply-adds after which compiled code comes back: a few hundredths of a second; counted, not timed, so that a
@@ -82,6 +83,7 @@ class CompiledSearch:
         confirm: tries the input with this sign in every dimension, `(d,)`; returns the counterexample if it is one.
         rebound: bounds under splits; None: the root's are kept.
         give_up_after: slices after which the tree counts as LARGE, which has no frames then; None: never.
+        nets: the network as `compiled_nets` returns it, where that is at hand.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class CompiledSearch:
         confirm: Callable[[NDArray[np.float32]], Counterexample | None],
         rebound: Rebound | None = None,
         give_up_after: int | None = None,
+        nets: tuple[Net, Net] | None = None,
     ) -> None:
         self.network, self.config = network, config
         self.max_domains = UNLIMITED if max_domains is None else max_domains
@@ -106,8 +109,7 @@ class CompiledSearch:
             empty_block(n, margins + 1, d, np.float64),
         )
         bounds = LocalBounds(network.lb.astype(np.float64), network.ub.astype(np.float64))
-        nets = compiled_net(network, np.float32), compiled_net(network, np.float64)
-        self.frames = [_Frame(bounds, *nets, _stack(ROOM, n), 0)]
+        self.frames = [_Frame(bounds, *(nets or compiled_nets(network)), _stack(ROOM, n), 0)]
         self.scratch = Scratch(
             np.empty(LANES, np.float32), np.empty((n, LANES), np.float32), np.empty((n, LANES), np.float32),
             np.ones(LANES, np.bool_), _family(), _family(),
@@ -155,6 +157,20 @@ class CompiledSearch:
         return self._result(Outcome.LARGE)
 
     @property
+    def open_share(self) -> float:
+        """The share of the tree that is still open, every split halving its domain; above 1 with several margins."""
+        return sum(float(np.exp2(-frame.stack.depth[: self._waiting(frame)]).sum()) for frame in self.frames)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the search holds while it waits for its next turn."""
+        held = (*(net for frame in self.frames for net in (frame.fast, frame.exact)), self.block, self.pending)
+        tiles = (m for net in held if isinstance(net, Net) for m in (net.forward, net.backward))
+        stacks = (frame.stack for frame in self.frames)
+        arrays = (a for part in (*held, *tiles, *stacks) for a in part)
+        return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
+
+    @property
     def often_empty(self) -> bool:
         """Whether many of the domains that were sifted had no point."""
         return WORTH * self.empty > self.sifted > 0
@@ -165,6 +181,9 @@ class CompiledSearch:
             frame.fast, frame.exact, self.block, self.pending, frame.stack, self.scratch, self.pseudo, self.counters,
             self.steps, rounds, self.max_domains,
         )  # fmt: skip
+
+    def _waiting(self, frame: _Frame) -> int:
+        return int(self.counters[search.COUNT]) if frame is self.frames[-1] else frame.open
 
     def _open(self) -> int:
         return int(self.counters[search.COUNT]) + sum(frame.open for frame in self.frames)
@@ -290,7 +309,8 @@ class CompiledSearch:
         frame.stack = Stack(*(np.concatenate([a, np.empty_like(a)]) for a in frame.stack))
 
     def _result(self, outcome: Outcome, found: Counterexample | None = None) -> SearchResult:
-        return SearchResult(outcome, self.domains, bool(self.counters[search.ROUNDS]), found, self.multiply_adds)
+        rest = self if outcome is Outcome.LARGE else None
+        return SearchResult(outcome, self.domains, bool(self.counters[search.ROUNDS]), found, self.multiply_adds, rest)
 
     @property
     def multiply_adds(self) -> int:
@@ -313,17 +333,24 @@ NEARLY = 1e-3
 """Margin at a corner up to which the network itself is asked: float32 and the slack may hide a violation."""
 
 
-def compiled_net(network: FoldedNetwork, dtype: type[np.floating]) -> Net:
-    """Returns a folded network as compiled code takes it, its numbers rounded to a type.
+def compiled_nets(network: FoldedNetwork) -> tuple[Net, Net]:
+    """Returns a folded network as compiled code takes it, in float32 to search and in float64 to conclude.
 
     Behind its margins comes one that is always zero: where its bound exceeds zero, no point obeys a domain's splits.
     """
-    slope = network.ub / (network.ub - network.lb)
-    f = network.cast(dtype)
-    return Net(
-        f.inputs, *f.by_row, *f.by_column, f.E, f.slack, np.append(f.e, dtype(0)), f.lb, f.ub, slope.astype(dtype),
-        (-slope * network.lb).astype(dtype),
-    )  # fmt: skip
+    f, layers = network, len(network.layer_start) - 1
+    layer = np.repeat(np.arange(layers), np.diff(f.layer_start))
+    # Backward: layers from the last one down, then the inputs.
+    forward, backward = tiled(*f.by_row, layer), tiled(*f.by_column, np.append(np.full(f.inputs, layers), -layer))
+    slope = f.ub / (f.ub - f.lb)
+    parts = f.E, f.slack, np.append(f.e, 0.0), f.lb, f.ub, slope, -slope * f.lb
+    C = np.append(f.C, np.zeros((len(f.C), 1)), axis=1)
+
+    def net(dtype: type[np.floating]) -> Net:
+        up, down = (m._replace(value=np.ascontiguousarray(m.value, dtype)) for m in (forward, backward))
+        return Net(f.inputs, up, down, *(np.ascontiguousarray(a, dtype) for a in (C, *parts)))
+
+    return net(np.float32), net(np.float64)
 
 
 def _nets(frame: _Frame, bounds: LocalBounds) -> tuple[Net, Net]:
@@ -392,7 +419,10 @@ class RotatingSearch:
     ) -> None:
         self.limit, self.should_stop = UNLIMITED if max_domains is None else max_domains, should_stop
         others = (replace(config, iterations=i, sift_every=step) for i, step in ((3, 4), (4, 5)))
-        self.searches = [CompiledSearch(network, c, max_domains, self._stop, confirm) for c in (config, *others)]
+        nets = compiled_nets(network)
+        self.searches = [
+            CompiledSearch(network, c, max_domains, self._stop, confirm, nets=nets) for c in (config, *others)
+        ]
         self.now = self.searches[0]
 
     def _elsewhere(self) -> int:

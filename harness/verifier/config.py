@@ -26,7 +26,7 @@ class EngineConfig:
     """`cpu` or `cuda`."""
     first_attack: AttackConfig = AttackConfig(restarts=1, steps=10)
     """On every input, against all violation regions at once, before any bound."""
-    second_attack: AttackConfig = AttackConfig(restarts=4, steps=40)
+    second_attack: AttackConfig = AttackConfig(restarts=3, steps=20)
     """On the regions that root bounds leave open, each for itself."""
     last_attack: AttackConfig = AttackConfig(restarts=64, steps=150, step_size=2.0, decay=0.97)
     """On the open regions of an input whose tree is not small, before it is searched at length."""
@@ -57,6 +57,8 @@ class EngineConfig:
     """Slices of work (0.05 to 0.1 s) that an input's search gets before those of the other inputs have had theirs."""
     small_slices: int = 12
     """Slices before a tree counts as large, which is worth a longer attack and better bounds."""
+    held_bytes: int = 1 << 29
+    """Memory for searches that wait for their next turn; those that do not fit start over."""
     short_search: int = 2000
     """Limits on domains up to which the search begins at once: nothing that prepares a long one would pay."""
     max_open_domains: int = 40_000

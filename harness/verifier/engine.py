@@ -21,21 +21,23 @@ from torch import Tensor
 
 from harness.domain import Counterexample, Limits, Property, Stage, ToolAnswer, Verdict
 from harness.verifier.attack import Target, attack
-from harness.verifier.bab import REASONS, Outcome, SearchResult
+from harness.verifier.bab import Outcome, SearchResult
 from harness.verifier.config import AttackConfig, EngineConfig
+from harness.verifier.decision import Decision, decided
 from harness.verifier.graph import Smooth, neuron_count, size
 from harness.verifier.input_split import input_search, prepare_input_search
 from harness.verifier.instance_state import CaseState, Effort, InstanceState, work_of
 from harness.verifier.kernels.choice import has_numba
 from harness.verifier.onnx_reader import read_graph
 from harness.verifier.patience import OutOfTimeError, until
+from harness.verifier.paused import PausedSearches, resume
 from harness.verifier.problem import Problem, boxes_of, problems_of
 from harness.verifier.root import Root, bound_root
 from harness.verifier.search import neuron_search
 from harness.verifier.sparse import SparseNetwork, sparse_network, sparse_size
 from harness.verifier.warm_up import prepare_bounds, prepare_neuron_search
 from harness.verifier.witness import WitnessChecker
-from harness.verifier.workers import Decision, Workers
+from harness.verifier.workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -116,14 +118,21 @@ class Engine:
             list(states) if isinstance(properties, Mapping) else states
         )
 
-    def prepare(self) -> None:
-        """Loads or compiles what deciding many instances may need, at no instance's expense."""
+    def prepare_bounds(self) -> None:
+        """Loads or compiles what bounding many instances may need, at no instance's expense."""
         if self.sparse is not None:
             prepare_bounds(self.device)
+
+    def prepare_search(self) -> None:
+        """Loads or compiles what branch and bound may need, likewise."""
         if self.splits_inputs:
             prepare_input_search(self.sparse)
         elif self.splits_neurons:
             prepare_neuron_search(self.device)
+
+
+def _nothing() -> None:
+    """Prepares nothing: on the wall clock one instance's time would pay for much that it does not need."""
 
 
 class _Run:
@@ -132,14 +141,17 @@ class _Run:
     def __init__(self, engine: Engine, limits: Limits, emit: Emit, progress: Progress) -> None:
         self.engine, self.limits, self._emit, self._progress = engine, limits, emit, progress
         self._said, self._halted = 0.0, False
+        self._paused = PausedSearches(engine.config.held_bytes)
 
     def decide(self, instances: Iterable[InstanceState]) -> None:
         """Attacks group by group in this thread, while the workers decide what the attacks leave open."""
         cores, waiting = torch.get_num_threads(), iter(instances)
+        batch = self.limits.timeout_on == "work"
         # In batch mode a thread computes alone, so that no answer depends on how many others are computed beside it.
-        torch.set_num_threads(1 if self.limits.timeout_on == "work" else cores)
+        torch.set_num_threads(1 if batch else cores)
         try:
-            with Workers(self._advance, self.engine.config.workers, self._prepare) as workers, self._halting():
+            prepare = (self.engine.prepare_bounds, self.engine.prepare_search) if batch else (_nothing, _nothing)
+            with Workers(self._advance, self.engine.config.workers, *prepare) as workers, self._halting():
                 while group := list(islice(waiting, self.engine.config.group)):
                     for instance in self.attack(group):
                         workers.put(Effort.TINY, 0.0, instance)
@@ -147,11 +159,6 @@ class _Run:
                 self._deliver(workers.rest())
         finally:
             torch.set_num_threads(cores)
-
-    def _prepare(self) -> None:
-        # On the wall clock that would load too much, and the one instance's time pays.
-        if self.limits.timeout_on == "work":
-            self.engine.prepare()
 
     @contextmanager
     def _halting(self) -> Iterator[None]:
@@ -165,9 +172,6 @@ class _Run:
         for instance, decision in decided:
             self.answer(instance, *decision)
 
-    def _hardness(self, instance: InstanceState) -> float:
-        return -min((float(m.min()) for m in instance.root_margins), default=0.0)
-
     def _advance(self, effort: Effort, instance: InstanceState) -> Decision | tuple[Effort, float]:
         """Works on an instance with some effort; returns its answer, or with which effort to go on, the easy first."""
         try:
@@ -180,7 +184,7 @@ class _Run:
         if decision is not None:
             return decision
         again = effort is Effort.TINY and self.limits.max_domains is None
-        return Effort.SMALL if again else Effort.FULL, self._hardness(instance)
+        return Effort.SMALL if again else Effort.FULL, instance.hardness
 
     def _in_time(self, effort: Effort, instance: InstanceState) -> Decision | None:
         """Works as long as the instance has time; branch and bound looks at the clock itself."""
@@ -207,7 +211,7 @@ class _Run:
                 return Decision(Verdict.SAT, Stage.ATTACK, witness)
         if self.remaining(instance) <= 0:
             return Decision(Verdict.TIMEOUT)
-        return self._after_search(instance, self._search(instance, effort))
+        return decided(self._search(instance, effort))
 
     def remaining(self, instance: InstanceState) -> float:
         """Returns the seconds that an instance has left, by the clock that its limit is on."""
@@ -312,16 +316,19 @@ class _Run:
             self.say(instance, Stage.BAB, instance.domains + domains)
             return self.remaining(instance) <= 0
 
-        branched, result, left = effort is Effort.FULL, SearchResult(Outcome.PROVED, 0, False), []
+        branched, result, left, shares = effort is Effort.FULL, SearchResult(Outcome.PROVED, 0, False), [], []
         for case in instance.cases:
             result = self._search_case(instance, case, clock, effort)
             branched = branched or result.branched
             if result.outcome is Outcome.LARGE:
                 left.append(case)
+                shares.append(result.rest.open_share if result.rest else 1.0)
+                case.found = None  # of many open inputs that is much memory
+                self._paused.keep(case, result)
             elif result.outcome is not Outcome.PROVED:
                 break
         else:
-            instance.cases = left
+            instance.cases, instance.open_share = left, sum(shares)
             result = replace(result, outcome=Outcome.LARGE if left else Outcome.PROVED)
         instance.entered_bab = branched or result.outcome not in (Outcome.PROVED, Outcome.FALSIFIED)
         return SearchResult(result.outcome, instance.domains, branched, result.counterexample)
@@ -329,7 +336,9 @@ class _Run:
     def _search_case(
         self, instance: InstanceState, case: CaseState, clock: Callable[[int], bool], effort: Effort
     ) -> SearchResult:
-        engine = self.engine
+        engine, paused = self.engine, self._paused.take(case)
+        if paused is not None and effort is not Effort.FULL:
+            return resume(paused, instance, engine.config.small_slices, clock)
         found = case.found or bound_root(engine.graph, engine.sparse, boxes_of([case.problem], engine.graph))
         if any(len(region.rhs) == 0 for region in case.regions):
             return SearchResult(Outcome.EXHAUSTED, 0, False)
@@ -360,8 +369,11 @@ class _Run:
             witnesses = (engine.checker.confirm(case.problem, points[k]) for k in hits.tolist())
             return next((w for w in witnesses if w is not None), None)
 
-        left, most = self._domains_left(instance), engine.config.max_open_domains
-        box = boxes_of([case.problem], engine.graph)
+        left, most, box = (
+            self._domains_left(instance),
+            engine.config.max_open_domains,
+            boxes_of([case.problem], engine.graph),
+        )
         result = input_search(engine.graph, engine.sparse, box, case.regions, left, most, clock, confirm).run()
         instance.domains += result.domains
         return result
@@ -413,21 +425,6 @@ class _Run:
                 return self._attack_case(case, replace(config.last_attack, restarts=restarts), config.seed + 1)
         except OutOfTimeError:
             return None
-
-    def _after_search(self, instance: InstanceState, result: SearchResult) -> Decision | None:
-        """Returns what the outcome of a search says of the instance; None: its tree is larger than that."""
-        stage = Stage.BAB if result.branched else Stage.INCOMPLETE
-        if result.outcome is Outcome.PROVED:
-            return Decision(Verdict.UNSAT, stage)
-        if result.outcome is Outcome.FALSIFIED:
-            return Decision(Verdict.SAT, Stage.BAB if result.branched else Stage.ATTACK, result.counterexample)
-        if result.outcome is Outcome.STOPPED:
-            return Decision(Verdict.TIMEOUT)
-        if result.outcome is not Outcome.LARGE:
-            return Decision(Verdict.UNKNOWN, message=REASONS[result.outcome])
-        for case in instance.cases:
-            case.found = None  # bounded again when its turn comes: many open inputs' bounds are much memory
-        return None
 
     def answer(
         self,

@@ -48,12 +48,21 @@ class InstanceState:
     stage: Stage = Stage.INCOMPLETE
     """The stage that decides if nothing more is needed."""
     root_margins: list[NDArray[np.float64]] = field(default_factory=list)
+    open_share: float | None = None
+    """Of its trees, when they were searched last; above 1 where there are several."""
     domains: int = 0
     entered_bab: bool = False
     unstable: dict[str, NDArray[np.bool_]] | None = None
     unstable_nonlinear: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     multiply_adds: int = 0
+
+    @property
+    def hardness(self) -> float:
+        """How hard the instance seems: by its trees, and while there are none, harder, by its bounds."""
+        if self.open_share is not None:
+            return self.open_share
+        return max(1.0, 1.0 - min((float(m.min()) for m in self.root_margins), default=0.0))
 
     def record(self, neurons: int) -> EngineRecord:
         """Returns what is kept of the instance beside its answer, for a network of so many neurons."""

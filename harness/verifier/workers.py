@@ -7,20 +7,10 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import NamedTuple, Self, TypeAlias
+from typing import Self, TypeAlias
 
-from harness.domain import Counterexample, Stage, Verdict
+from harness.verifier.decision import Decision
 from harness.verifier.instance_state import Effort, InstanceState
-
-
-class Decision(NamedTuple):
-    """An instance's answer, before it is told."""
-
-    verdict: Verdict
-    stage: Stage | None = None
-    witness: Counterexample | None = None
-    message: str = ""
-
 
 Advance: TypeAlias = Callable[[Effort, InstanceState], Decision | tuple[Effort, float]]
 """Works on an instance; returns its answer, or the effort to go on with and how hard it seems."""
@@ -35,10 +25,14 @@ class Workers:
         advance: the work; must not raise.
         threads: how many.
         prepare: called once and at once, by one of the threads; no work begins before it is over.
+        prepare_more: called after that by the same thread, while the others begin.
     """
 
-    def __init__(self, advance: Advance, threads: int, prepare: Callable[[], None]) -> None:
-        self._advance, self._prepare, self._ready, self._lock = advance, prepare, False, threading.Lock()
+    def __init__(
+        self, advance: Advance, threads: int, prepare: Callable[[], None], prepare_more: Callable[[], None]
+    ) -> None:
+        self._advance, self._prepare, self._prepare_more = advance, prepare, prepare_more
+        self._ready, self._lock = False, threading.Lock()
         self._waiting: queue.PriorityQueue[tuple[int, float, int, InstanceState | None]] = queue.PriorityQueue()
         self._decided: queue.SimpleQueue[tuple[InstanceState, Decision] | Exception] = queue.SimpleQueue()
         self._order, self._open = itertools.count(), 0
@@ -85,9 +79,11 @@ class Workers:
     def _work(self) -> None:
         try:
             with self._lock:
-                if not self._ready:
+                is_first, self._ready = not self._ready, True
+                if is_first:
                     self._prepare()
-                self._ready = True
+            if is_first:
+                self._prepare_more()
             while (item := self._waiting.get())[3] is not None:
                 effort, instance = Effort(item[0]), item[3]
                 outcome = self._advance(effort, instance)

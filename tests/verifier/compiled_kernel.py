@@ -6,7 +6,7 @@ import numpy as np
 from nets import Array
 from numpy.typing import NDArray
 
-from harness.verifier.compiled_search import compiled_net, empty_block
+from harness.verifier.compiled_search import compiled_nets, empty_block
 from harness.verifier.fold import FoldedNetwork
 from harness.verifier.kernels import domains
 from harness.verifier.kernels.contract import LANES, LaneBounds, Lanes
@@ -18,7 +18,7 @@ class CompiledKernel:
 
     def __init__(self, network: FoldedNetwork) -> None:
         self.network = network
-        self.fast, self.exact = compiled_net(network, np.float32), compiled_net(network, np.float64)
+        self.fast, self.exact = compiled_nets(network)
 
     def improve(self, lanes: Lanes, iterations: int, _alpha_step: float, _beta_step: float) -> LaneBounds:
         block, n = self._block(lanes, np.float32), self.network.neurons

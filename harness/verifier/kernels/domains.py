@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.verifier.kernels.contract import LANES
 from harness.verifier.kernels.jit import compiled, fused
-from harness.verifier.kernels.lanes import accumulate
+from harness.verifier.kernels.tiles import WIDTH, Tiles, gather
 
 Array = NDArray[Any]
 
@@ -36,12 +36,12 @@ class Net(NamedTuple):
     """A folded network in one floating type; see `FoldedNetwork`."""
 
     inputs: int
-    row_start: Array
-    row_column: Array
-    row_value: Array
-    column_start: Array
-    column_row: Array
-    column_value: Array
+    forward: Tiles
+    """M by rows, `(n, d + n)`, layer by layer."""
+    backward: Tiles
+    """M with C' under it by columns, `(d + n, n + margins)`: neurons from the last layer down, then the inputs."""
+    C: Array
+    """`(d + n, margins)`."""
     E: Array
     slack: Array
     e: Array
@@ -97,37 +97,39 @@ def copy(source: Array, target: Array) -> None:
 @fused
 def backward(net: Net, block: Block) -> None:
     """Fills lb with lower bounds of the lanes' margins, and A, lam and the lowest corner."""
-    n = net.E.shape[0]
-    lam, lb = block.lam, block.lb
+    n, tiles = net.E.shape[0], net.backward
+    lam, lb, A, phase, p, point = block.lam, block.lb, block.A, block.phase, block.p, block.point
     for j in range(n, len(lam)):
-        fill(lam[j], 0)
+        for k in range(LANES):
+            lam[j, k] = 0
     for k in range(LANES):
         lam[n + block.spec[k], k] = 1
         lb[k] = net.e[block.spec[k]]
-    for j in range(n - 1, -1, -1):
-        column = net.inputs + j
-        row = block.A[j]
-        fill(row, 0)
-        accumulate(net.column_value, net.column_row, net.column_start[column], net.column_start[column + 1], lam, row)
-        slope, offset, bias, slack = net.slope[j], net.offset[j], net.E[j], net.slack[j]
-        phases, ps, out = block.phase[j], block.p[j], lam[j]
-        # Written without branches, so that the lanes stay in vector registers.
-        for k in range(LANES):
-            a, s, p = row[k], ps.dtype.type(phases[k]), ps[k]
-            size = abs(a)
-            negative, positive = (a - size) / 2, (a + size) / 2
-            free, active = 1 - s * s, (s * s + s) / 2
-            through = free * (p * positive + slope * negative) + (active * a - s * p)
-            out[k] = through
-            lb[k] += through * bias - abs(through) * slack + free * negative * offset
-    for column in range(net.inputs):
-        row = block.point[column]
-        fill(row, 0)
-        accumulate(net.column_value, net.column_row, net.column_start[column], net.column_start[column + 1], lam, row)
-        for k in range(LANES):
-            a = row[k]
-            lb[k] -= abs(a)
-            row[k] = -1 if a > 0 else 1
+    sums = np.empty((WIDTH, LANES), p.dtype)
+    for t in range(len(tiles.width)):
+        gather(
+            tiles.value, tiles.column, tiles.start[t], tiles.start[t + 1], tiles.first[t], tiles.width[t], lam, sums
+        )  # fmt: skip
+        for m in range(tiles.width[t]):
+            column = tiles.row[t, m]
+            j = column - net.inputs
+            if j < 0:
+                for k in range(LANES):
+                    a = sums[m, k]
+                    lb[k] -= abs(a)
+                    point[column, k] = -1 if a > 0 else 1
+                continue
+            slope, offset, bias, slack = net.slope[j], net.offset[j], net.E[j], net.slack[j]
+            # Written without branches, so that the lanes stay in vector registers.
+            for k in range(LANES):
+                a, s, q = sums[m, k], p.dtype.type(phase[j, k]), p[j, k]
+                size = abs(a)
+                negative, positive = (a - size) / 2, (a + size) / 2
+                free, active = 1 - s * s, (s * s + s) / 2
+                through = free * (q * positive + slope * negative) + (active * a - s * q)
+                A[j, k] = a
+                lam[j, k] = through
+                lb[k] += through * bias - abs(through) * slack + free * negative * offset
 
 
 @fused
@@ -144,34 +146,36 @@ def ascend(net: Net, block: Block, target: Array, stepped: Array) -> None:
         target: `(LANES,)`: bounds to aim at.
         stepped: `(n, LANES)`.
     """
-    one = block.p.dtype.type(1)
-    norm = np.zeros(LANES, block.p.dtype)
-    for j in range(net.E.shape[0]):
-        z = block.point[net.inputs + j]
-        fill(z, net.E[j])
-        accumulate(net.row_value, net.row_column, net.row_start[j], net.row_start[j + 1], block.point, z)
-        slope, lower = net.slope[j], net.lower[j]
-        A, phases, ps, out = block.A[j], block.phase[j], block.p[j], stepped[j]
-        for k in range(LANES):
-            a, s, p, value = A[k], one * phases[k], ps[k], z[k]
-            free, active, on = 1 - s * s, (s * s + s) / 2, one * (a >= 0)
-            gradient = free * on * a * value - s * value
-            # A multiplier at the end of its range that is pushed outwards does not move.
-            stuck = ((p <= 0) & (gradient < 0)) | ((p >= 1) & (gradient > 0) & (s == 0))
-            gradient *= 1 - one * stuck
-            scale = free + (1 - free) * (a * a + FLOOR)
-            norm[k] += scale * gradient * gradient
-            out[k] = scale * gradient
-            z[k] = free * (on * p * value + (1 - on) * slope * (value - lower)) + active * value
-    step = np.empty(LANES, block.p.dtype)
+    tiles, A, phase, p, point = net.forward, block.A, block.phase, block.p, block.point
+    one = p.dtype.type(1)
+    norm, sums = np.zeros(LANES, p.dtype), np.empty((WIDTH, LANES), p.dtype)
+    for t in range(len(tiles.width)):
+        gather(
+            tiles.value, tiles.column, tiles.start[t], tiles.start[t + 1], tiles.first[t], tiles.width[t], point, sums
+        )  # fmt: skip
+        for m in range(tiles.width[t]):
+            j = tiles.row[t, m]
+            at = net.inputs + j
+            slope, lower, bias = net.slope[j], net.lower[j], net.E[j]
+            for k in range(LANES):
+                a, s, q, z = A[j, k], one * phase[j, k], p[j, k], sums[m, k] + bias
+                free, active, on = 1 - s * s, (s * s + s) / 2, one * (a >= 0)
+                gradient = free * on * a * z - s * z
+                # A multiplier at the end of its range that is pushed outwards does not move.
+                stuck = ((q <= 0) & (gradient < 0)) | ((q >= 1) & (gradient > 0) & (s == 0))
+                gradient *= 1 - one * stuck
+                scale = free + (1 - free) * (a * a + FLOOR)
+                norm[k] += scale * gradient * gradient
+                stepped[j, k] = scale * gradient
+                point[at, k] = free * (on * q * z + (1 - on) * slope * (z - lower)) + active * z
+    step = np.empty(LANES, p.dtype)
     for k in range(LANES):
         step[k] = (target[k] - block.lb[k]) / max(norm[k], TINY)
     for j in range(net.E.shape[0]):
-        phases, ps, out = block.phase[j], block.p[j], stepped[j]
         for k in range(LANES):
-            s = one * phases[k]
-            moved = max(ps[k] + step[k] * out[k], 0 * one)
-            out[k] = min(moved, one) * (1 - s * s) + moved * (s * s)
+            s = one * phase[j, k]
+            moved = max(p[j, k] + step[k] * stepped[j, k], 0 * one)
+            stepped[j, k] = min(moved, one) * (1 - s * s) + moved * (s * s)
 
 
 @compiled
@@ -213,9 +217,8 @@ def improve(net: Net, block: Block, iterations: int, watched: Array, best: Array
             best[k] = max(best[k], block.lb[k])
             waiting += watched[k] and best[k] <= 0
         for j in range(block.p.shape[0]):
-            row, tried = kept[j], stepped[j]
             for k in range(LANES):
-                row[k] = tried[k] if better[k] else row[k]
+                kept[j, k] = stepped[j, k] if better[k] else kept[j, k]
     copy(kept, block.p)
 
 
@@ -240,12 +243,12 @@ def choose(net: Net, block: Block, pseudo: Pseudo, branch: Array, score: Array) 
     for j in range(n):
         gain = np.float32((pseudo.gain[j] + PRIOR * average) / (pseudo.splits[j] + PRIOR)) * net.offset[j]
         narrow = min(net.upper[j], -net.lower[j])
-        A, phases = block.A[j], block.phase[j]
+        A, phase = block.A, block.phase
         some = False
         for k in range(LANES):
-            size, s = abs(A[k]), np.float32(phases[k])
+            size, s = abs(A[j, k]), np.float32(phase[j, k])
             free = 1 - s * s
-            value[k] = free * gain * (size - A[k]) / 2
+            value[k] = free * gain * (size - A[j, k]) / 2
             width[k] = free * (size * narrow + 1) - 1
             some |= (value[k] > promised[SPLITS - 1, k]) | (width[k] > widest[k])
         if some:

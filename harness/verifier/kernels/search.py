@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.verifier.kernels.contract import LANES
-from harness.verifier.kernels.domains import SPLITS, Block, Net, Pseudo, backward, choose, fill, improve
+from harness.verifier.kernels.domains import SPLITS, Block, Net, Pseudo, backward, choose, improve
 from harness.verifier.kernels.jit import compiled
-from harness.verifier.kernels.lanes import accumulate
+from harness.verifier.kernels.tiles import WIDTH, gather
 
 Array = NDArray[Any]
 
@@ -33,6 +33,17 @@ class Stack(NamedTuple):
     p: Array
 
 
+class Family(NamedTuple):
+    """Where the lanes of a block come from, each `(LANES,)` or `(LANES, SPLITS)`."""
+
+    parent_lb: Array
+    neuron: Array
+    """The one neuron that was split; -1 where there were several."""
+    score: Array
+    depth: Array
+    branch: Array
+
+
 COUNT, DOMAINS, ROUNDS, EXHAUSTED, PENDING, FAILED, DEEPEST, CERTIFIED = 0, 1, 2, 3, 4, 5, 6, 7
 DEFERRED, DEEPEST_HERE = 8, 9
 """Places in the counters of a search. The lowest DEFERRED of the COUNT open domains have at least DEEPEST_HERE splits
@@ -49,23 +60,55 @@ DONE, RUNNING, FULL, LIMIT = 0, 1, 2, 3
 
 
 @compiled
-def push(
-    stack: Stack, counters: Array, block: Block, lane: int, lb: float, depth: int, branch: Array, score: float
-) -> None:
-    """Puts a lane's domain on the stack; there must be room. What is too deep for this frame goes to the bottom."""
-    at = counters[COUNT]
-    if depth >= counters[DEEPEST_HERE]:
-        at = counters[DEFERRED]
-        if at < counters[COUNT]:
-            move(stack, at, counters[COUNT])
-        counters[DEFERRED] = at + 1
-    stack.lb[at], stack.spec[at], stack.depth[at], stack.score[at] = lb, block.spec[lane], depth, score
-    for b in range(SPLITS):
-        stack.branch[at, b] = branch[b]
+def push(stack: Stack, counters: Array, block: Block, lanes: Array, count: int, lb: Array, family: Family) -> None:
+    """Puts the domains of some lanes on the stack, the last one on top; there must be room.
+
+    What is too deep for this frame goes to the bottom.
+
+    Args:
+        stack: takes them.
+        counters: of the search.
+        block: their splits and multipliers.
+        lanes: `(count,)` or longer: their lanes.
+        count: how many.
+        lb: `(LANES,)`: their bounds.
+        family: their depths, branches and scores.
+    """
+    places, shallow = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    for i in range(count):
+        if family.depth[lanes[i]] >= counters[DEEPEST_HERE]:
+            at = counters[DEFERRED]
+            if at < counters[COUNT]:
+                move(stack, at, counters[COUNT])
+            places[0] = at
+            store(stack, places, block, lanes[i : i + 1], 1, lb, family)
+            counters[DEFERRED] = at + 1
+            counters[COUNT] += 1
+    kept = 0
+    for i in range(count):
+        if family.depth[lanes[i]] < counters[DEEPEST_HERE]:
+            places[kept], shallow[kept] = counters[COUNT] + kept, lanes[i]
+            kept += 1
+    store(stack, places, block, shallow, kept, lb, family)
+    counters[COUNT] += kept
+
+
+@compiled
+def store(
+    stack: Stack, places: Array, block: Block, lanes: Array, count: int, lb: Array, family: Family
+) -> None:  # fmt: skip
+    """Copies the domains of some lanes to places of the stack."""
+    for i in range(count):
+        at, lane = places[i], lanes[i]
+        stack.lb[at], stack.spec[at], stack.depth[at] = lb[lane], block.spec[lane], family.depth[lane]
+        stack.score[at] = family.score[lane]
+        for b in range(SPLITS):
+            stack.branch[at, b] = family.branch[lane, b]
+    # Neuron by neuron: lanes lie side by side, and one domain's neurons do.
     for j in range(block.phase.shape[0]):
-        stack.phase[at, j] = block.phase[j, lane]
-        stack.p[at, j] = block.p[j, lane]
-    counters[COUNT] += 1
+        for i in range(count):
+            stack.phase[places[i], j] = block.phase[j, lanes[i]]
+            stack.p[places[i], j] = block.p[j, lanes[i]]
 
 
 @compiled
@@ -80,23 +123,28 @@ def move(stack: Stack, source: int, to: int) -> None:
 
 
 @compiled
-def copy_lane(source: Block, lane: int, target: Block, to: int) -> None:
-    """Copies a domain from one block to another, whatever their types."""
-    target.spec[to] = source.spec[lane]
+def copy_lanes(source: Block, lanes: Array, target: Block, to: Array, count: int) -> None:
+    """Copies the domains of some lanes to other lanes, of the same block or of another, whatever their types.
+
+    Within one block no lane may be both read and written.
+    """
+    for i in range(count):
+        target.spec[to[i]] = source.spec[lanes[i]]
     for j in range(source.phase.shape[0]):
-        target.phase[j, to] = source.phase[j, lane]
-        target.p[j, to] = source.p[j, lane]
+        for i in range(count):
+            target.phase[j, to[i]] = source.phase[j, lanes[i]]
+            target.p[j, to[i]] = source.p[j, lanes[i]]
 
 
-class Family(NamedTuple):
-    """Where the lanes of a block come from, each `(LANES,)` or `(LANES, SPLITS)`."""
-
-    parent_lb: Array
-    neuron: Array
-    """The one neuron that was split; -1 where there were several."""
-    score: Array
-    depth: Array
-    branch: Array
+@compiled
+def repeat_lane(block: Block, lane: int, first: int) -> None:
+    """Fills the lanes from `first` on with the domain of one lane before them."""
+    for k in range(first, LANES):
+        block.spec[k] = block.spec[lane]
+    for j in range(block.phase.shape[0]):
+        for k in range(first, LANES):
+            block.phase[j, k] = block.phase[j, lane]
+            block.p[j, k] = block.p[j, lane]
 
 
 @compiled
@@ -106,22 +154,18 @@ def look_ahead(net: Net, block: Block, stack: Stack, counters: Array, parents: i
     A candidate is judged by one backward pass on both its children, with the multipliers they inherit: by the product
     of what they gain, a closed child counting as no more than closed (De Palma et al. 2021).
     """
-    each = LANES // (2 * SPLITS)
+    each, places = LANES // (2 * SPLITS), np.empty(LANES, np.int64)
     done = 0
     while done < parents:
         count = min(each, parents - done)
-        for i in range(count):
-            at = counters[COUNT] - 1 - done - i
-            for b in range(SPLITS):
-                for side in range(2):
-                    lane = (i * SPLITS + b) * 2 + side
-                    unstack(stack, at, block, lane)
-                    j = stack.branch[at, b]
-                    if j >= 0:
-                        block.phase[j, lane] = 2 * side - 1
-                        block.p[j, lane] = 0
-        for lane in range(count * SPLITS * 2, LANES):
-            copy_lane(block, 0, block, lane)
+        for lane in range(LANES):
+            places[lane] = counters[COUNT] - 1 - done - min(lane // (2 * SPLITS), count - 1)
+        unstack(stack, places, block)
+        for lane in range(count * SPLITS * 2):
+            j = stack.branch[places[lane], lane // 2 % SPLITS]
+            if j >= 0:
+                block.phase[j, lane] = 2 * (lane % 2) - 1
+                block.p[j, lane] = 0
         backward(net, block)
         for i in range(count):
             at = counters[COUNT] - 1 - done - i
@@ -141,12 +185,14 @@ def look_ahead(net: Net, block: Block, stack: Stack, counters: Array, parents: i
 
 
 @compiled
-def unstack(stack: Stack, at: int, block: Block, lane: int) -> None:
-    """Copies a domain from the stack into a lane."""
-    block.spec[lane] = stack.spec[at]
+def unstack(stack: Stack, places: Array, block: Block) -> None:
+    """Copies domains from places of the stack, `(LANES,)`, into the lanes."""
+    for k in range(LANES):
+        block.spec[k] = stack.spec[places[k]]
     for j in range(block.phase.shape[0]):
-        block.phase[j, lane] = stack.phase[at, j]
-        block.p[j, lane] = stack.p[at, j]
+        for k in range(LANES):
+            block.phase[j, k] = stack.phase[places[k], j]
+            block.p[j, k] = stack.p[places[k], j]
 
 
 @compiled
@@ -154,31 +200,34 @@ def take_children(stack: Stack, counters: Array, block: Block, family: Family, p
     """Takes domains off the stack, puts their children into the block; returns how many lanes are used.
 
     With few parents each is split on several neurons at once, as far as `room` children allow. A new split starts with
-    beta 0, everything else is inherited. Unused lanes repeat the last child.
+    beta 0, everything else is inherited. Unused lanes repeat the last parent.
     """
     splits = 1
     while splits < SPLITS and parents << (splits + 1) <= room:
         splits += 1
+    places, pattern, own = np.empty(LANES, np.int64), np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     used = 0
     for _ in range(parents):
         at = counters[COUNT] - 1
         counters[COUNT] = at
-        own = 1
-        while own < splits and stack.branch[at, own] >= 0:
-            own += 1
-        for pattern in range(1 << own):
-            lane = used
+        count = 1
+        while count < splits and stack.branch[at, count] >= 0:
+            count += 1
+        for child in range(1 << count):
+            places[used], pattern[used], own[used] = at, child, count
             used += 1
-            unstack(stack, at, block, lane)
-            for b in range(own):
-                j = stack.branch[at, b]
-                block.phase[j, lane] = 1 if (pattern >> b) & 1 else -1
-                block.p[j, lane] = 0
-            family.parent_lb[lane], family.score[lane] = stack.lb[at], stack.score[at]
-            family.depth[lane] = stack.depth[at] + own
-            family.neuron[lane] = stack.branch[at, 0] if own == 1 else -1
     for lane in range(used, LANES):
-        copy_lane(block, used - 1, block, lane)
+        places[lane] = places[used - 1]
+    unstack(stack, places, block)
+    for lane in range(used):
+        at = places[lane]
+        for b in range(own[lane]):
+            j = stack.branch[at, b]
+            block.phase[j, lane] = 1 if (pattern[lane] >> b) & 1 else -1
+            block.p[j, lane] = 0
+        family.parent_lb[lane], family.score[lane] = stack.lb[at], stack.score[at]
+        family.depth[lane] = stack.depth[at] + own[lane]
+        family.neuron[lane] = stack.branch[at, 0] if own[lane] == 1 else -1
     return used
 
 
@@ -204,44 +253,52 @@ def certify(exact: Net, pending: Block, waiting: Family, stack: Stack, counters:
     count = counters[PENDING]
     if count == 0:
         return
-    for lane in range(count, LANES):
-        copy_lane(pending, count - 1, pending, lane)
+    repeat_lane(pending, count - 1, count)
     backward(exact, pending)
     counters[CERTIFIED] += 1
+    lanes, zero, back = np.empty(LANES, np.int64), np.zeros(LANES), 0
     for lane in range(count):
         if not (0 < pending.lb[lane] < HUGE):
             counters[FAILED] += 1
             if waiting.branch[lane, 0] < 0:
                 counters[EXHAUSTED] += 1
             else:
-                push(
-                    stack, counters, pending, lane, 0.0, waiting.depth[lane], waiting.branch[lane], waiting.score[lane]
-                )
+                lanes[back] = lane
+                back += 1
+    if back:
+        push(stack, counters, pending, lanes, back, zero, waiting)
     counters[PENDING] = 0
+
+
+@compiled
+def wait(block: Block, family: Family, lanes: Array, count: int, pending: Block, waiting: Family, first: int) -> None:
+    """Copies the domains of some lanes behind the first ones that wait for certification."""
+    to = np.arange(first, first + count)
+    copy_lanes(block, lanes, pending, to, count)
+    for i in range(count):
+        waiting.depth[to[i]], waiting.score[to[i]] = family.depth[lanes[i]], family.score[lanes[i]]
+        for b in range(SPLITS):
+            waiting.branch[to[i], b] = family.branch[lanes[i], b]
 
 
 @compiled
 def lowest_point(net: Net, block: Block, used: int, value: Array) -> int:
     """Runs the network itself on every lane's corner; returns the lane whose margin is lowest, `value[0]` is it."""
-    n = net.E.shape[0]
-    for j in range(n):
-        z = block.point[net.inputs + j]
-        fill(z, net.E[j])
-        accumulate(net.row_value, net.row_column, net.row_start[j], net.row_start[j + 1], block.point, z)
-        for k in range(LANES):
-            z[k] = max(z[k], 0)
-    margin = np.empty(LANES, net.E.dtype)
-    for k in range(LANES):
-        margin[k] = net.e[block.spec[k]]
-    for column in range(net.inputs + n):
-        for i in range(net.column_start[column], net.column_start[column + 1]):
-            row = net.column_row[i] - n
-            if row >= 0:
-                for k in range(used):
-                    if block.spec[k] == row:
-                        margin[k] += net.column_value[i] * block.point[column, k]
+    tiles, point = net.forward, block.point
+    sums, margin = np.empty((WIDTH, LANES), net.E.dtype), np.empty(LANES, net.E.dtype)
+    for t in range(len(tiles.width)):
+        gather(
+            tiles.value, tiles.column, tiles.start[t], tiles.start[t + 1], tiles.first[t], tiles.width[t], point, sums
+        )  # fmt: skip
+        for m in range(tiles.width[t]):
+            j = tiles.row[t, m]
+            for k in range(LANES):
+                point[net.inputs + j, k] = max(sums[m, k] + net.E[j], 0)
     lane = 0
     for k in range(used):
+        margin[k] = net.e[block.spec[k]]
+        for column in range(len(net.C)):
+            margin[k] += net.C[column, block.spec[k]] * point[column, k]
         if margin[k] < margin[lane]:
             lane = k
     value[0] = margin[lane]
@@ -297,23 +354,29 @@ def keep(
     if leaves:
         improve(net, block, steps.leaf_iterations, scratch.watched, best, scratch.kept, scratch.stepped)
     order = ascending(best, used)
+    lanes, proved, open_ = np.empty(LANES, np.int64), 0, 0
     for i in range(used):
         lane = order[i]
         counters[DEEPEST] = max(counters[DEEPEST], family.depth[lane])
-        if best[lane] > 0:
-            at = counters[PENDING]
-            copy_lane(block, lane, pending, at)
-            waiting = scratch.waiting
-            waiting.depth[at], waiting.score[at] = family.depth[lane], family.score[lane]
-            for b in range(SPLITS):
-                waiting.branch[at, b] = family.branch[lane, b]
-            counters[PENDING] = at + 1
-            if at + 1 == LANES:
-                certify(exact, pending, waiting, stack, counters)
-        elif family.branch[lane, 0] < 0:
-            counters[EXHAUSTED] += 1
-        else:
-            push(stack, counters, block, lane, best[lane], family.depth[lane], family.branch[lane], family.score[lane])
+        if not best[lane] > 0:
+            if family.branch[lane, 0] < 0:
+                counters[EXHAUSTED] += 1
+            else:
+                lanes[open_] = lane
+                open_ += 1
+    push(stack, counters, block, lanes, open_, best, family)
+    for i in range(used):
+        if best[order[i]] > 0:
+            lanes[proved] = order[i]
+            proved += 1
+    while proved:
+        first = counters[PENDING]
+        count = min(proved, LANES - first)
+        proved -= count
+        wait(block, family, lanes[proved:], count, pending, scratch.waiting, first)
+        counters[PENDING] = first + count
+        if first + count == LANES:
+            certify(exact, pending, scratch.waiting, stack, counters)
 
 
 @compiled
@@ -360,13 +423,14 @@ def sift(
     The margin `nothing` is zero everywhere: a bound of it above zero, in float64, is a proof that there is no point.
     No domain may be waiting for certification.
     """
+    lanes, places = np.arange(LANES), np.empty(LANES, np.int64)
     for lane in range(LANES):
-        unstack(stack, first + min(lane, count - 1), block, lane)
-        block.spec[lane] = nothing
+        places[lane] = first + min(lane, count - 1)
         scratch.watched[lane] = lane < count
+    unstack(stack, places, block)
+    block.spec[:] = nothing
     improve(net, block, iterations, scratch.watched, scratch.best, scratch.kept, scratch.stepped)
-    for lane in range(LANES):
-        copy_lane(block, lane, pending, lane)
+    copy_lanes(block, lanes, pending, lanes, LANES)
     backward(exact, pending)
     counters[CERTIFIED] += 1
     left = 0
