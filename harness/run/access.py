@@ -12,6 +12,10 @@ from pathlib import Path
 from harness.domain import UsageError
 
 
+class DamagedStoreError(UsageError):
+    """A results file is not what was written into it; the message says what is wrong and what to do."""
+
+
 @contextmanager
 def readable_store(path: Path) -> Iterator[None]:
     """Turns what SQLite and the system say of a broken or inaccessible results file into a usage error."""
@@ -24,8 +28,9 @@ def readable_store(path: Path) -> Iterator[None]:
             f"{path}: the results cannot be read or written ({_reason(error)}); check permissions and free space"
         ) from error
     except (sqlite3.DatabaseError, ValueError) as error:
-        raise UsageError(
-            f"{path}: the results file is damaged ({error}); move it away and run again, or restore a copy"
+        raise DamagedStoreError(
+            f"{path}: the results file is damaged ({error}); the run saves what is good of it with --resume, "
+            "or move it away and run again, or restore a copy"
         ) from error
 
 

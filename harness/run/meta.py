@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.run.access import readable_store
+from harness.run.digests import note_meta
 
 _RESERVED = "schema_version"
 
@@ -43,6 +44,7 @@ class Meta(MutableMapping[str, Any]):
         texts = [(name, json.dumps(value)) for name, value in values.items()]
         with readable_store(self._path), self._db:
             self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", texts)
+            note_meta(self._db, list(values))
 
     def __delitem__(self, name: str) -> None:
         with readable_store(self._path), self._db:

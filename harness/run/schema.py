@@ -78,6 +78,7 @@ ADOPT = f"INSERT INTO results ({_NAMES}) SELECT {_ADOPTED} FROM results WHERE ke
 """Copies the final row of a key for another job of the same key."""
 IS_FINAL = f"SELECT 1 FROM results WHERE key = :key AND variant = :variant AND idx = :idx AND {_FINAL}"
 FINAL_KEYS = f"SELECT DISTINCT key FROM results WHERE {_FINAL}"
+ANY_ROW = "SELECT 1 FROM results LIMIT 1"
 ROWS = f"SELECT {', '.join(ROW_COLUMNS)} FROM results ORDER BY variant, idx, key"
 ROWS_OF_1 = ROWS.replace("prepare_s", "0.0")
 """The same of a store of version 1, which may be open for reading alone."""

@@ -21,6 +21,7 @@ from harness.domain import Counterexample, EngineRecord, InstanceResult, Job, Us
 from harness.formats.engine_protocol import decode_record
 from harness.run import schema
 from harness.run.access import readable_store, reading_connection
+from harness.run.digests import create_digests, know_digests, note_result, wrong_rows
 from harness.run.meta import Meta
 from harness.run.stored import Place, StoredResult, row_to_result
 
@@ -103,7 +104,7 @@ class Store:
                 if not _tables(connection):
                     return False
         with cls.read(path) as store:
-            return bool(len(store.meta) or store.rows())
+            return bool(len(store.meta) or store.holds_results())
 
     def close(self) -> None:
         """Closes the file; results stay."""
@@ -133,7 +134,10 @@ class Store:
         """
         row = schema.result_columns(result, tool, finished_at or datetime.now(UTC))
         with readable_store(self._path), self._db:
-            return self._db.execute(schema.INSERT, row).rowcount > 0
+            stored = self._db.execute(schema.INSERT, row).rowcount > 0
+            if stored:
+                note_result(self._db, row)
+        return stored
 
     def adopt(self, job: Job) -> bool:
         """Gives a job the final result that its key has already under another variant or index.
@@ -145,9 +149,17 @@ class Store:
         """
         row = schema.job_columns(job)
         with readable_store(self._path), self._db:
-            return bool(
-                self._db.execute(schema.IS_FINAL, row).fetchone() or self._db.execute(schema.ADOPT, row).rowcount > 0
-            )
+            if self._db.execute(schema.IS_FINAL, row).fetchone():
+                return True
+            adopted = self._db.execute(schema.ADOPT, row).rowcount > 0
+            if adopted:
+                note_result(self._db, row)
+        return adopted
+
+    def holds_results(self) -> bool:
+        """Returns whether there is any row, of whatever verdict."""
+        with readable_store(self._path):
+            return self._db.execute(schema.ANY_ROW).fetchone() is not None
 
     def finished_keys(self) -> frozenset[str]:
         """Returns the keys of all jobs with a final result: every verdict but `error`.
@@ -204,6 +216,7 @@ def _tables(connection: sqlite3.Connection) -> set[str]:
 def _prepare(path: Path, connection: sqlite3.Connection, create: bool) -> None:
     """Checks the schema of an existing store, or makes it in one transaction."""
     tables = _tables(connection)
+    know_digests(connection)
     if not tables and create:
         # Write-ahead logging lets `show` and `report` read while the run writes. With synchronous=NORMAL a killed
         # process loses nothing; a power cut may lose the last results, never the file.
@@ -213,13 +226,17 @@ def _prepare(path: Path, connection: sqlite3.Connection, create: bool) -> None:
             connection.execute(schema.CREATE_META)
             connection.execute(schema.CREATE_RESULTS)
             connection.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(schema.SCHEMA_VERSION),))
-        tables = {"meta", "results"}
+            create_digests(connection)
+        tables = _tables(connection)
     connection.execute("PRAGMA synchronous = NORMAL")
-    if _check(path, connection, tables) == 1:
+    version = _check(path, connection, tables)
+    if version < schema.SCHEMA_VERSION or "digests" not in tables:
         with connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute(schema.MIGRATE_FROM_1)
-            connection.execute(schema.SET_VERSION)
+            if version == 1:
+                connection.execute(schema.MIGRATE_FROM_1)
+                connection.execute(schema.SET_VERSION)
+            create_digests(connection)
 
 
 def _check(path: Path, connection: sqlite3.Connection, tables: set[str]) -> int:
@@ -235,4 +252,9 @@ def _check(path: Path, connection: sqlite3.Connection, tables: set[str]) -> int:
     (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if state != "ok":
         raise sqlite3.DatabaseError(state)
+    know_digests(connection)
+    # Digests are of the columns of today; those of an older version are written anew when it is migrated.
+    wrong = wrong_rows(connection) if int(version) == schema.SCHEMA_VERSION else []
+    if wrong:
+        raise sqlite3.DatabaseError(f"{len(wrong)} of its rows are not what was written")
     return int(version)
