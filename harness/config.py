@@ -33,9 +33,11 @@ def _number(value: object) -> object:
     return value
 
 
-def _relative(value: str) -> str:
+def _relative(value: object) -> object:
+    if not isinstance(value, str):
+        return value  # pydantic says what it has to be
     path = PurePosixPath(value)
-    if path.is_absolute() or ".." in path.parts:
+    if path.is_absolute() or ".." in path.parts or not value.isprintable():
         raise ValueError("the path must be relative to the repository and stay inside it")
     return value
 
@@ -291,9 +293,24 @@ def load_document(path: Path, model: type[Model], context: Mapping[str, Any]) ->
         raise UsageError(f"{path}: cannot be read ({error}); name a readable file") from error
     document = _compose(path, text, model)
     try:
-        return model.model_validate(yaml.safe_load(text), context=context)
+        return model.model_validate(_loaded(path, text), context=context)
     except ValidationError as error:
         raise UsageError(_describe(path, document, error, model)) from error
+
+
+def _loaded(path: Path, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        raise _not_yaml(path, error) from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        # A date that is none, a number of thousands of digits: what the constructors of scalars raise.
+        raise UsageError(f"{path}: not valid YAML: {error}; correct it") from error
+
+
+def _not_yaml(path: Path, error: yaml.MarkedYAMLError) -> UsageError:
+    line = error.problem_mark.line + 1 if error.problem_mark else 1
+    return UsageError(f"{path}:{line}: not valid YAML: {error.problem}; correct the line or the one before")
 
 
 def _root_of(path: Path) -> Path:
@@ -303,12 +320,16 @@ def _root_of(path: Path) -> Path:
 
 def _compose(path: Path, text: str, model: type[BaseModel]) -> yaml.MappingNode:
     try:
+        # A few lines of references to references stand for more text than any memory holds.
+        alias = next((event for event in yaml.parse(text, yaml.SafeLoader) if isinstance(event, yaml.AliasEvent)), None)
+        if alias is not None:
+            line = alias.start_mark.line + 1
+            raise UsageError(f"{path}:{line}: '*{alias.anchor}' refers to another place; write the value out")
         document = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UsageError(
-            f"{path}:{line}: not valid YAML: {error.problem}; correct the line or the one before"
-        ) from error
+        raise _not_yaml(path, error) from error
+    except RecursionError as error:
+        raise UsageError(f"{path}: not a specification: its values are nested too deep; flatten it") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, yaml.MappingNode):
@@ -327,6 +348,8 @@ def _refuse_duplicates(path: Path, node: yaml.Node) -> None:
     seen: dict[str, int] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise UsageError(f"{path}:{line}: a key that is a list or a mapping; write a word in front of the colon")
         if key.value in seen:
             raise UsageError(f"{path}:{line}: key '{key.value}' stands on line {seen[key.value]} already; remove one")
         seen[key.value] = line

@@ -20,8 +20,15 @@ FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
 
 
+LONGEST_MESSAGE = 1000
+"""Characters of an error's text: names and numbers of broken files may be of any length."""
+
+
 class LgBenchError(Exception):
-    """Root of all errors that this package raises on purpose."""
+    """Root of all errors that this package raises on purpose; its text is one printable line, whatever it quotes."""
+
+    def __str__(self) -> str:
+        return printable_line(super().__str__())
 
 
 class UsageError(LgBenchError):
@@ -351,6 +358,22 @@ class InstanceResult:
     record: EngineRecord | None = None
     prepare_s: float = 0.0
     """As the tool's answer has it."""
+
+
+def printable_line(text: str, longest: int = LONGEST_MESSAGE) -> str:
+    """Returns `text` on one line: white space as single blanks, other characters that move a cursor as escapes.
+
+    Args:
+        text: any text, such as one that quotes a broken file.
+        longest: characters; a longer text loses its middle.
+    """
+    if len(text) > longest:
+        # The reason stands at the end, what it is about at the beginning.
+        text = f"{text[: longest // 2]} ... {text[-(longest // 2 - 5) :]}"
+    if text.isprintable():
+        return text
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
 
 
 def result_set(verdict: Verdict, stage: Stage | None) -> ResultSet:

@@ -10,7 +10,6 @@ import io
 import logging
 import math
 import pickle
-import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from harness.data.images import ImageSet
 from harness.domain import UsageError
+from harness.files import read_arrays
 
 logger = logging.getLogger(__name__)
 
@@ -112,13 +112,17 @@ def read_npz(path: Path, count: int | None = None) -> ImageSet:
         UsageError: the file cannot be read or has not these arrays.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            images, labels = arrays["images"][:count], arrays["labels"][:count]
-            exact = arrays["exact"][:count] if "exact" in arrays else np.ones(len(labels), np.bool_)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = read_arrays(path)
+        images, labels = arrays["images"][:count], arrays["labels"][:count]
+        exact = arrays["exact"][:count] if "exact" in arrays else np.ones(len(labels), np.bool_)
+        if exact.dtype != np.bool_:
+            raise ValueError(f"exact is of {exact.dtype}, not bool")
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise UsageError(f"{path}: not an npz file with arrays images and labels ({error}); make it again") from error
     if not exact.all():
         logger.warning("%s: %d of %d images are marked as approximations", path, int((~exact).sum()), exact.size)
+    if images.ndim not in (3, 4) or labels.dtype.kind not in "iu":
+        raise UsageError(f"{path}: needs images (N, H, W[, C]) and labels (N,) of whole numbers; make it again")
     pixels = images[:, np.newaxis] if images.ndim == 3 else np.moveaxis(images, -1, 1)
     return _image_set(path, pixels, labels)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.data.images import ImageSet
 from harness.domain import UsageError
+from harness.files import read_arrays
 
 IMAGE_NAMES = (("images", "labels"), ("x_train", "y_train"))
 """Names of the arrays, those of Keras' files among them."""
@@ -68,14 +67,10 @@ def read_user_set(path: Path, shape: tuple[int, ...] | None = None) -> UserSet:
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        # From memory: numpy leaves the file open when it is damaged.
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array")
-            return {name: archive[name] for name in archive.files}
+        return read_arrays(path)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file") from error
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except ValueError as error:
         raise UsageError(f"{path}: not a readable .npz archive of plain arrays ({error})") from error
 
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import io
+import os
 import struct
 import zlib
 from pathlib import Path
+from typing import IO
 
 from harness.domain import UsageError
 from harness.files import write_atomically
+
+MOST_BYTES = 2**30
+"""Of a file, unzipped: half of what protobuf allows a network, and more than any public benchmark has."""
+MOST_TEXT_BYTES = 2**26
+"""Of a text: properties take up to thirty times their size while they are read."""
 
 GZIP_MAGIC = b"\x1f\x8b"
 # Deflate, no flags, modification time 0, best compression, unknown system: nothing that differs between two runs.
@@ -21,25 +29,33 @@ def locate(path: Path) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """Returns the content of the file that `path` names, unzipped if its first bytes say so.
 
     Args:
         path: a file; where it is missing, the one with `.gz` added is read.
+        most: bytes that it may have, unzipped; not much more memory is taken, whatever the file holds.
 
     Raises:
-        UsageError: there is no such file, it cannot be read, or its gzip data is damaged.
+        UsageError: there is no such file, it cannot be read, its gzip data is damaged, or it is too large.
     """
-    found = locate(path)
-    if found is None:
-        raise UsageError(f"{path}: no such file, and no {path.name}.gz beside it; check the path")
+    found = path
     try:
-        data = found.read_bytes()
-        return gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
+        located = locate(path)
+        if located is None:
+            raise UsageError(f"{path}: no such file, and no {path.name}.gz beside it; check the path")
+        found = located
+        with found.open("rb") as stream:
+            zipped = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            stream.seek(0)
+            data = _unzipped(stream, most) if zipped else stream.read(min(os.fstat(stream.fileno()).st_size, most) + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UsageError(f"{found}: damaged gzip data ({error}); fetch or make the file again") from error
     except OSError as error:
         raise UsageError(f"{found}: cannot be read ({error.strerror}); check its permissions") from error
+    if len(data) > most:
+        raise UsageError(f"{found}: has more than {most} bytes; no file of its kind is read that is larger")
+    return data
 
 
 def read_head(path: Path, size: int) -> bytes:
@@ -64,13 +80,23 @@ def read_head(path: Path, size: int) -> bytes:
         raise UsageError(f"{found}: cannot be read ({error.strerror}); check its permissions") from error
 
 
+def _unzipped(stream: IO[bytes], most: int) -> bytes:
+    """Returns the content of a gzip stream, or the beginning of one that has more than `most` bytes."""
+    # Reading `most` bytes at once would take the memory for them at once.
+    found = io.BytesIO()
+    with gzip.GzipFile(fileobj=stream) as content:
+        while found.tell() <= most and (part := content.read(2**20)):
+            found.write(part)
+    return found.getvalue()
+
+
 def read_text(path: Path) -> str:
     """Returns the content of the file that `path` names as UTF-8 text, unzipped if it is gzipped; see `read_bytes`.
 
     Raises:
-        UsageError: as `read_bytes`, or the content is not UTF-8.
+        UsageError: as `read_bytes`, or the content is not UTF-8; a text may have `MOST_TEXT_BYTES`.
     """
-    data = read_bytes(path)
+    data = read_bytes(path, MOST_TEXT_BYTES)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

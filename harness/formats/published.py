@@ -6,7 +6,6 @@ The thesis' program writes pickles; what is read here are the same numbers as JS
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.domain import UsageError
+from harness.files import read_arrays
 
 COLUMNS = 8
 """Image, lower bound, visited domains, seconds, running index, code, upper bound, PGD margin of the label."""
@@ -61,7 +61,7 @@ def read_published(path: Path) -> dict[str, PublishedRun]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): _run(lists, raw["stage_that_verified"][name]) for name, lists in raw["status_lists"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"{path}: not a published result file ({type(error).__name__}: {error}); "
             "expected JSON with status_lists and stage_that_verified"
@@ -84,9 +84,8 @@ def read_published_times(path: Path) -> dict[str, dict[int, PublishedTimes]]:
         UsageError: the file is missing or has another form.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: _times(np.asarray(arrays[name])) for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        return {name: _times(array) for name, array in read_arrays(path).items()}
+    except (OSError, ValueError) as error:
         raise UsageError(
             f"{path}: no published times ({type(error).__name__}: {error}); "
             f"expected an npz file with one array of {COLUMNS} columns for each network"

@@ -6,6 +6,7 @@ stage, -1 where a stage picked fewer), and as JSON `names`, `shapes` and `proven
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.domain import BoolArray, GraftMask, UsageError
-from harness.grafting.npz import json_array, json_value, layer_sizes, read_npz, write_npz
+from harness.grafting.npz import json_array, json_value, layer_sizes, named_shapes, read_npz, write_npz
 from harness.grafting.selection import Selection
 
 Shape = tuple[int, ...]
@@ -110,21 +111,24 @@ def read_mask(path: Path, layers: Mapping[str, Shape] | None = None) -> GraftMas
     sizes = layer_sizes(path, arrays, flat.size)
     names, shapes = json_value(path, arrays, "names"), json_value(path, arrays, "shapes")
     if names is not None and shapes is not None:
-        layers = {str(name): tuple(shape) for name, shape in zip(names, shapes, strict=True)}
+        layers = named_shapes(path, names, shapes)
     if layers is None:
         raise UsageError(f"{path}: the mask does not name its activations; name them in order with --layers")
-    if tuple(int(np.prod(shape)) for shape in layers.values()) != sizes:
+    if tuple(math.prod(shape) for shape in layers.values()) != sizes:
         wanted = ", ".join(f"{name} {_size(shape)}" for name, shape in layers.items())
         raise UsageError(f"{path}: a mask of layers with {'+'.join(map(str, sizes))} neurons does not fit {wanted}")
-    return GraftMask(_cut(flat.astype(np.bool_), layers), json_value(path, arrays, "provenance") or {})
+    provenance = json_value(path, arrays, "provenance") or {}
+    if not isinstance(provenance, dict):
+        raise UsageError(f"{path}: array 'provenance' holds no JSON object")
+    return GraftMask(_cut(flat.astype(np.bool_), layers), provenance)
 
 
 def _cut(flat: BoolArray, layers: Mapping[str, Shape]) -> dict[str, BoolArray]:
-    if sum(int(np.prod(shape)) for shape in layers.values()) != flat.size:
+    if sum(math.prod(shape) for shape in layers.values()) != flat.size:
         raise UsageError(f"a mask of {flat.size} neurons does not fit the network's activations")
     cut, start = {}, 0
     for name, shape in layers.items():
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         cut[name] = flat[start : start + size].reshape(shape)
         start += size
     return cut

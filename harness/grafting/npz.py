@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.domain import UsageError
-from harness.files import write_atomically
+from harness.files import read_arrays, write_atomically
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -33,14 +32,10 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         UsageError: there is no such file, it is not an archive of arrays, or it would have to run code to be read.
     """
     try:
-        # From memory: numpy leaves the file open when it is damaged.
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array")
-            return {name: archive[name] for name in archive.files}
+        return read_arrays(path)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file") from error
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except ValueError as error:
         raise UsageError(f"{path}: not a readable .npz archive of plain arrays ({error})") from error
 
 
@@ -59,7 +54,7 @@ def json_value(path: Path, arrays: Mapping[str, NDArray[Any]], name: str) -> Any
         return None
     try:
         return json.loads(str(arrays[name]))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: array '{name}' is not JSON ({error})") from error
 
 
@@ -72,6 +67,22 @@ def layer_sizes(path: Path, arrays: Mapping[str, NDArray[Any]], neurons: int) ->
     sizes = arrays.get("layer_sizes")
     if sizes is None:
         raise UsageError(f"{path}: array 'layer_sizes' is missing")
-    if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or (sizes < 1).any() or int(sizes.sum()) != neurons:
+    # Summed as Python's integers: numpy's wrap around.
+    if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or (sizes < 1).any() or sum(sizes.tolist()) != neurons:
         raise UsageError(f"{path}: 'layer_sizes' does not add up to the {neurons} neurons of the other arrays")
     return tuple(int(size) for size in sizes)
+
+
+def named_shapes(path: Path, names: Any, shapes: Any) -> dict[str, tuple[int, ...]]:
+    """Returns activation name to neuron shape, in order, of the JSON values `names` and `shapes` of an archive.
+
+    Raises:
+        UsageError: they are no list of distinct names and no list of as many lists of positive whole numbers.
+    """
+    named = isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+    shaped = isinstance(shapes, list) and all(
+        isinstance(shape, list) and all(type(size) is int and 0 < size < 2**31 for size in shape) for shape in shapes
+    )
+    if not named or not shaped or len(names) != len(shapes):
+        raise UsageError(f"{path}: 'names' and 'shapes' are no names of activations with a shape for each")
+    return {name: tuple(shape) for name, shape in zip(names, shapes, strict=True)}

@@ -8,6 +8,7 @@ instability by both ways of counting has the way that masks are not made from as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from harness.domain import UsageError
 from harness.grafting.instability import Instability, InstabilitySource
-from harness.grafting.npz import json_array, json_value, layer_sizes, read_npz, write_npz
+from harness.grafting.npz import json_array, json_value, layer_sizes, named_shapes, read_npz, write_npz
 from harness.grafting.significance import Heuristic
 
 INSTABILITY = "instability"
@@ -59,7 +60,7 @@ class Scores:
         if self.names and (len(self.names) != len(self.layer_sizes) or len(self.shapes) != len(self.names)):
             raise UsageError(f"{len(self.names)} activation names for {len(self.layer_sizes)} layers of scores")
         for name, shape, size in zip(self.names, self.shapes, self.layer_sizes, strict=bool(self.names)):
-            if int(np.prod(shape)) != size:
+            if math.prod(shape) != size:
                 raise UsageError(f"the scores of activation '{name}' are for {size} neurons, but its shape is {shape}")
 
     @property
@@ -144,13 +145,17 @@ def read_scores(path: Path) -> Scores:
             raise UsageError(f"{path}: array '{name}' is not a flat array of numbers")
     sizes = layer_sizes(path, arrays, _neurons(arrays, scores))
     names, shapes = json_value(path, arrays, "names"), json_value(path, arrays, "shapes")
+    layers = named_shapes(path, names or [], shapes or [])
+    provenance = json_value(path, arrays, "provenance") or {}
+    if not isinstance(provenance, dict):
+        raise UsageError(f"{path}: array 'provenance' holds no JSON object")
     try:
         return Scores(
             sizes,
             {name: _float32(array) for name, array in scores.items()},
-            tuple(names or ()),
-            tuple(tuple(shape) for shape in shapes or ()),
-            json_value(path, arrays, "provenance") or {},
+            tuple(layers),
+            tuple(layers.values()),
+            provenance,
         )
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
