@@ -54,6 +54,8 @@ class RunHeader:
     """ISO 8601, UTC; empty while it runs."""
     seed: int | None = None
     tool: str = ""
+    rules: str = "2026"
+    """The year of VNN-COMP, with its variant, whose rules counterexamples were judged by."""
     titles: Mapping[str, str] = field(default_factory=dict)
     """Variant to its name in tables."""
     published: Sequence[Mapping[str, Any]] = ()

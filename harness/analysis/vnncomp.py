@@ -80,6 +80,11 @@ class ScoredConflict:
         """Whether a counterexample is correct: those who answered unsat are wrong."""
         return WitnessVerdict.CORRECT in self.sat_by.values()
 
+    @property
+    def conflict(self) -> bool:
+        """Whether soundness is in question: an unsat is refuted, or nobody knows what a counterexample is worth."""
+        return self.proved or any(worth in (None, WitnessVerdict.UNSUPPORTED) for worth in self.sat_by.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:

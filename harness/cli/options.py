@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from harness.judging.replay import Rules
 from harness.workflow.device import DEVICES
 from harness.workflow.options import RunOptions
 
@@ -64,6 +65,11 @@ def run_options(command: _Command) -> _Command:
         click.option("--tool-memory", type=float, metavar="GIB", help="Memory of a verifier that is not ours."),
         click.option("--tool-cores", type=click.IntRange(min=1), metavar="N", help="Processor cores of it."),
         click.option("--tool-cpu", type=float, metavar="S", help="Processor seconds of it for one input."),
+        click.option(
+            "--rules",
+            type=click.Choice([rule.value for rule in Rules]),
+            help="Of VNN-COMP's years: what a counterexample is judged by.  [default: 2026]",
+        ),
         click.option("--seed", type=click.IntRange(min=0), help="Of everything random.  [default: the benchmark's]"),
         data_option("the embedded first 1,000 test images"),
         click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON; all else on standard error."),

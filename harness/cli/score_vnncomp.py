@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.vnncomp import ScoredConflict, Scores, ToolScore, score
+from harness.cli.outcome import EXIT_CONFLICT, EXIT_DONE
 from harness.judging.replay import Rules
 from harness.workflow.competition import Competition, load_competition
 
@@ -41,13 +42,17 @@ _WIDTH = 100
     metavar="DIR",
     help="The benchmarks' folders: their limits, and the files that witnesses are replayed on.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the tables as JSON.")
-def score_vnncomp(results: Path, rules: str, verdicts: Path | None, instances: Path | None, as_json: bool) -> None:
+@click.option("--fail-on-conflict", is_flag=True, help="End with exit code 3 where two tools contradict each other.")
+@click.option("--json", "as_json", is_flag=True, help="Print the tables as JSON; all else on standard error.")
+def score_vnncomp(
+    results: Path, rules: str, verdicts: Path | None, instances: Path | None, fail_on_conflict: bool, as_json: bool
+) -> int:
     """Compute VNN-COMP's tables from DIR/TOOL/YEAR_BENCHMARK/results.csv[.gz].
 
     A counterexample file beside a results.csv is replayed on ONNX Runtime where --instances has the benchmark; what
-    else is known of counterexamples stands in --verdicts. A sat of which nothing is known earns nothing. Wrong answers
-    are part of a score, so the exit code is 0 whatever the tables say; `lgbench compare` ends with 3 on a conflict.
+    else is known of counterexamples stands in --verdicts. A sat of which nothing is known earns nothing. Each instance
+    that was answered both ways is named on standard error. Wrong answers are part of a score, so the exit code is 0
+    whatever the tables say, unless --fail-on-conflict asks for 3: that of `lgbench compare`, and in the same cases.
     """
     chosen = Rules(rules)
     loaded = _load(results, chosen, verdicts, instances)
@@ -56,15 +61,20 @@ def score_vnncomp(results: Path, rules: str, verdicts: Path | None, instances: P
         click.echo(f"note: {note}", err=True)
     if as_json:
         click.echo(json.dumps(scores_json(scores), indent=2))
-        return
+    else:
+        _print_tables(scores, chosen)
+    for one in scores.conflicts:
+        click.echo(conflict_line(one), err=True)
+    return EXIT_CONFLICT if fail_on_conflict and any(one.conflict for one in scores.conflicts) else EXIT_DONE
+
+
+def _print_tables(scores: Scores, rules: Rules) -> None:
     console = Console()
     console.width = max(console.width, _WIDTH)
     for name, table in scores.benchmarks.items():
-        console.print(_benchmark_table(name, table, with_bonus=chosen is Rules.Y2022))
+        console.print(_benchmark_table(name, table, with_bonus=rules is Rules.Y2022))
         console.print()
-    console.print(_totals_table(scores.totals, chosen))
-    for conflict in scores.conflicts:
-        console.print(conflict_line(conflict), markup=False, highlight=False, soft_wrap=True)
+    console.print(_totals_table(scores.totals, rules))
 
 
 def scores_json(scores: Scores) -> dict[str, Any]:
@@ -88,10 +98,14 @@ def scores_json(scores: Scores) -> dict[str, Any]:
 
 
 def conflict_line(conflict: ScoredConflict) -> str:
-    """Returns one line that says who contradicts whom, and whose counterexample is worth what."""
+    """Returns one line that says who contradicts whom, and whose counterexample is worth what.
+
+    It begins with `CONFLICT` where soundness is in question, else with `disagreement`, as those of `lgbench compare`.
+    """
     sat = ", ".join(f"{tool} ({witness or 'not checked'})" for tool, witness in conflict.sat_by.items())
-    what = "refuted" if conflict.proved else "contradicted"
-    return f"{conflict.benchmark} {conflict.id} {conflict.instance}: unsat {', '.join(conflict.unsat_by)} {what}: {sat}"
+    kind = "CONFLICT" if conflict.conflict else "disagreement"
+    where = f"{conflict.benchmark} {conflict.id} {conflict.instance}"
+    return f"{kind}: {where}: unsat by {', '.join(conflict.unsat_by)}; sat by {sat}"
 
 
 def _load(results: Path, rules: Rules, verdicts: Path | None, instances: Path | None) -> Competition:

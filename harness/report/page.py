@@ -168,6 +168,8 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Protocol", summary["protocol"]),
         ("Device", summary["device"]),
         ("Verifier", summary["tool"]),
+        # The present rules go without saying.
+        ("Judged by", "" if (rules := summary.get("rules", "2026")) == "2026" else f"VNN-COMP's rules of {rules}"),
         ("Inputs", inputs_in_words(summary)),
         ("Radius", "" if eps is None else f"{_fraction(eps)} in the maximum norm"),
         ("Limit", limit),

@@ -73,7 +73,7 @@ def run_benchmark(
             f"{folder}: holds a run of {earlier.benchmark} with radius {earlier.eps}, "
             f"not of {spec.name} with {spec.eps}; choose another --out"
         )
-    plan = plan_benchmark(spec, replace(resumed_options(options, earlier), out=folder), machine)
+    plan = plan_benchmark(spec, resumed_options(replace(options, out=folder), earlier), machine)
     images = load_images(spec.dataset, "test", options.data, plan.inputs)
     _check_images(spec, images)
     inputs = _Inputs(spec, plan, check_networks(spec, plan.variants), images)
@@ -162,6 +162,7 @@ def _header(inputs: _Inputs, tool: Tool, earlier: RunHeader | None) -> RunHeader
         started_at=earlier.started_at if earlier is not None and earlier.started_at else now(),
         seed=plan.seed,
         tool=plan.tool,
+        rules=plan.rules.value,
         titles={name: titles[name] for name in plan.variants},
         published=[row.model_dump() for row in spec.published if row.variant in plan.variants],
         provenance=provenance(plan, hashes, tool.identity(), REPOSITORY),

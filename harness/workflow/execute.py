@@ -131,7 +131,7 @@ def execute(
     """
     note_plan(run, store)
     # A property is shared by all networks, and reading it costs more than any replay: none is read twice.
-    judge = Judge(properties=run.plan.inputs)
+    judge = Judge(run.plan.rules, properties=run.plan.inputs)
     ledger = Ledger(store, run.jobs, tool.name, reporter)
     relay.expect(run.jobs)
     ledger.announce()

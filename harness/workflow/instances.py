@@ -13,6 +13,7 @@ from harness.config import REPOSITORY
 from harness.domain import Instance, InstanceResult, Job, UsageError, Verdict
 from harness.formats.instances import ListedInstance, read_list
 from harness.judging.judge import Judge, one_line
+from harness.judging.replay import Rules
 from harness.run.identity import JobPlanner
 from harness.tools.contract import Tool
 from harness.workflow.device import Machine, choose_device, this_machine
@@ -191,6 +192,7 @@ def _plan(name: str, out: Path, options: RunOptions, rows: Sequence[_Row], machi
         command=spelt_out(replace(options, out=out, device=device.name, tool=tool, seed=seed)),
         tool_dir=options.tool_dir,
         bounds=tool_bounds(options),
+        rules=Rules(options.rules or Rules.Y2026),
     )
 
 
@@ -217,5 +219,6 @@ def _header(
         started_at=earlier.started_at if earlier is not None and earlier.started_at else now(),
         seed=plan.seed,
         tool=plan.tool,
+        rules=plan.rules.value,
         provenance=provenance(plan, hashes, tool.identity(), REPOSITORY),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.domain import InstanceResult, Job, Limits, ResultSet
+from harness.judging.replay import Rules
 from harness.tools.supervise import ToolBounds
 from harness.workflow.device import Device
 
@@ -36,6 +37,8 @@ class RunOptions:
     """Processor cores that it may use."""
     tool_cpu: float | None = None
     """Processor seconds that it may use for one instance."""
+    rules: str | None = None
+    """What counterexamples are judged by, one of `Rules`."""
     seed: int | None = None
     resume: bool = False
     data: Path | None = None
@@ -68,6 +71,8 @@ class RunPlan:
     """Folder of the tool's scripts, absolute; None for a tool that is known by its name."""
     bounds: ToolBounds = field(default_factory=ToolBounds)
     """What a tool of others may use."""
+    rules: Rules = Rules.Y2026
+    """What counterexamples are judged by."""
 
 
 class Reporter(Protocol):

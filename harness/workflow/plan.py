@@ -16,6 +16,7 @@ from harness.domain import UsageError
 from harness.files import sha256_bytes
 from harness.formats.instances import format_seconds
 from harness.formats.onnx_file import load_model_bytes, open_session
+from harness.judging.replay import Rules
 from harness.tools.supervise import ToolBounds
 from harness.workflow.device import Machine, choose_device
 from harness.workflow.limits import make_limits
@@ -45,10 +46,19 @@ def resumed_options(options: RunOptions, header: RunHeader | None) -> RunOptions
     Args:
         options: as asked for.
         header: of the earlier run; None where there is none, then the options stay as they are.
+
+    Raises:
+        UsageError: other rules are asked for than the folder's results were judged by.
     """
     if header is None:
         return options
+    if options.rules not in (None, header.rules):
+        raise UsageError(
+            f"--rules {options.rules}: the run in {options.out} is judged by those of {header.rules}; "
+            "choose another --out, or leave --rules out"
+        )
     earlier: dict[str, Any] = {
+        "rules": header.rules,
         "variants": header.variants,
         "seed": header.seed,
         "device": header.provenance.get("device"),
@@ -115,6 +125,7 @@ def plan_benchmark(spec: BenchmarkSpec, options: RunOptions, machine: Machine) -
         command=spelt_out(chosen),
         tool_dir=options.tool_dir,
         bounds=tool_bounds(options),
+        rules=Rules(options.rules or Rules.Y2026),
     )
 
 
@@ -169,6 +180,7 @@ def spelt_out(options: RunOptions) -> str:
         "--tool-memory": options.tool_memory,
         "--tool-cores": options.tool_cores,
         "--tool-cpu": options.tool_cpu,
+        "--rules": None if options.rules == Rules.Y2026 else options.rules,
         "--seed": options.seed,
         "--data": options.data,
         "--out": options.out,

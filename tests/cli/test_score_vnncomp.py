@@ -57,7 +57,11 @@ def test_the_official_tables_of_2025_are_reproduced(run: Run, shared_dir: Path, 
         for row in csv.DictReader(stream):
             line = {name: int(row[name]) for name in ("verified", "falsified", "penalty", "points")}
             expected.setdefault(row["benchmark"], {})[row["tool"]] = line | {"percent": float(row["percent"])}
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert all(line.startswith(("CONFLICT: ", "disagreement: ")) for line in err.splitlines())
+    refuted = sum(line["penalty"] for line in expected["soundnessbench"].values())
+    assert sum(line.startswith("CONFLICT: soundnessbench ") for line in err.splitlines()) <= refuted
+    assert "CONFLICT: acasxu_2023 " in err
     totals = dict.fromkeys(tables["totals"], 0.0)
     for lines in tables["benchmarks"].values():
         for tool, line in lines.items():
@@ -122,7 +126,28 @@ def test_no_row_of_a_verdict_earns_nothing_and_is_told(run: Run, tmp_path: Path)
     assert code == 0
     assert {tool: line["points"] for tool, line in tables["benchmarks"]["toy"].items()} == {"one": 10, "two": 10}
     assert tables["totals"] == {"one": 100.0, "two": 100.0}
-    assert err == "note: toy: nothing is known of 1 counterexamples of one\n"
+    assert err.splitlines() == [
+        "note: toy: nothing is known of 1 counterexamples of one",
+        "CONFLICT: toy 0 a_0: unsat by two; sat by one (not checked)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("worth", "code", "kind"),
+    [("correct", 3, "CONFLICT"), ("unsupported", 3, "CONFLICT"), ("spec_not_violated", 0, "disagreement")],
+)
+def test_a_conflict_is_named_and_ends_with_3_where_that_is_asked_for(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth: str, code: int, kind: str
+) -> None:
+    folder, verdicts = results(tmp_path / "r", SAT_AND_UNSAT), tmp_path / "v.csv"
+    verdicts.write_text(f"benchmark,id,tool,verdict\ntoy,0,one,{worth}\n")
+    given = [folder, "--rules", "2025-zero", "--verdicts", verdicts]
+    assert run(*given)[0] == 0
+    found, tables, err = run(*given, "--fail-on-conflict")
+    assert (found, err) == (code, f"{kind}: toy 0 a_0: unsat by two; sat by one ({worth})\n")
+    assert set(tables) == {"benchmarks", "totals"}
+    monkeypatch.setenv("LGBENCH_SCORE_VNNCOMP_FAIL_ON_CONFLICT", "1")
+    assert run(*given)[0] == code
 
 
 def test_verdicts_decide_and_folders_without_results_are_ignored(run: Run, tmp_path: Path) -> None:
@@ -164,7 +189,7 @@ def test_tables_of_other_lengths_are_aligned_by_instance(run: Run, tmp_path: Pat
     verdicts.write_text("benchmark,id,tool,verdict\ntoy,2,one,correct\n")
     _, tables, err = run(folder, "--rules", "2025-small", "--verdicts", verdicts)
     assert {tool: line["points"] for tool, line in tables["benchmarks"]["toy"].items()} == {"one": 20, "two": -130}
-    assert err == "note: toy: one has no row for 1 of 3 instances\n"
+    assert err.startswith("note: toy: one has no row for 1 of 3 instances\nCONFLICT: toy 2 a_2: ")
 
 
 def word(folder: Path) -> str:
@@ -239,6 +264,6 @@ def test_the_tables_for_readers(tmp_path: Path, capsys: pytest.CaptureFixture[st
     verdicts.write_text("benchmark,id,tool,verdict\ntoy,0,one,correct\n")
     folder = results(tmp_path / "r", SAT_AND_UNSAT)
     assert main(["score-vnncomp", str(folder), "--rules", "2022", "--verdicts", str(verdicts)]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert "fastest" in out
-    assert "toy 0 a_0: unsat two refuted: one (correct)" in out
+    assert "CONFLICT: toy 0 a_0: unsat by two; sat by one (correct)" in err

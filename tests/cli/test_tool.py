@@ -10,6 +10,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.formats.compressed import gzip_bytes
+from harness.run.store import Store
 from harness.tools import toy_networks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,6 +101,28 @@ def test_a_claim_without_a_proof_is_an_error_and_exit_code_1(tmp_path: Path, ins
     out = tmp_path / "run"
     given = ["run", "--instances", str(instances), "--tool", told(tmp_path, verdict="sat"), "--out", str(out)]
     assert main(given) == 1
+    assert words(out) == ["error", "error"]
+
+
+def test_the_rules_of_another_year_are_settable_and_kept(
+    tmp_path: Path, instances: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A counterexample that states no outputs counts since 2026, and did not before."""
+    out = tmp_path / "run"
+    given = ["run", "--instances", str(instances), "--out", str(out)]
+    told_center = ["--tool", told(tmp_path, verdict="sat", witness="center")]
+    assert main([*given, *told_center, "--inputs", "1", "--rules", "2025-small", "--json"]) == 1
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["rules"] == "2025-small"
+    assert "--rules 2025-small" in summary["command"]
+    with Store.read(out / "results.db") as store:
+        (row,) = store.rows()
+    assert row.message.startswith("sat with a wrong counterexample (exec_doesnt_match: ")
+    before = (out / "results.db").read_bytes()
+    assert main([*given, "--inputs", "2", "--resume", "--rules", "2026"]) == 2
+    assert "is judged by those of 2025-small; choose another --out" in capsys.readouterr().err
+    assert (out / "results.db").read_bytes() == before
+    assert main([*given, "--inputs", "2", "--resume"]) == 1
     assert words(out) == ["error", "error"]
 
 
