@@ -44,7 +44,7 @@ class Meta(MutableMapping[str, Any]):
         texts = [(name, json.dumps(value)) for name, value in values.items()]
         with readable_store(self._path), self._db:
             self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", texts)
-            note_meta(self._db, list(values))
+            note_meta(self._db, values)
 
     def __delitem__(self, name: str) -> None:
         with readable_store(self._path), self._db:

@@ -53,6 +53,7 @@ COLUMNS: dict[str, str] = {
     "root_margins": "TEXT",
     "unstable_masks": "TEXT",
     "finished_at": "TEXT NOT NULL",
+    "digest": "BLOB",
 }
 """Column to its SQL declaration, in the table's order."""
 
@@ -60,12 +61,13 @@ IDENTITY = ("key", "variant", "idx")
 """A key is content, and a list may hold the same content twice: each row of the list has its own result."""
 
 _FINAL = f"verdict != '{Verdict.ERROR.value}'"
-_NAMES = ", ".join(COLUMNS)
-_VALUES = ", ".join(f":{name}" for name in COLUMNS)
-_REPLACED = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in IDENTITY)
+_WRITTEN = [name for name in COLUMNS if name != "digest"]  # which `digests` adds
+_NAMES = ", ".join(_WRITTEN)
+_VALUES = ", ".join(f":{name}" for name in _WRITTEN)
+_REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN if name not in IDENTITY)
 _UPSERT = f"ON CONFLICT ({', '.join(IDENTITY)}) DO UPDATE SET {_REPLACED} WHERE NOT results.{_FINAL}"
 _OF_JOB = ("variant", "idx", "network", "property")
-_ADOPTED = ", ".join(f":{name}" if name in _OF_JOB else name for name in COLUMNS)
+_ADOPTED = ", ".join(f":{name}" if name in _OF_JOB else name for name in _WRITTEN)
 
 CREATE_META = "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
 CREATE_RESULTS = (

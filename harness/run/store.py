@@ -21,7 +21,7 @@ from harness.domain import Counterexample, EngineRecord, InstanceResult, Job, Us
 from harness.formats.engine_protocol import decode_record
 from harness.run import schema
 from harness.run.access import readable_store, reading_connection
-from harness.run.digests import create_digests, know_digests, note_result, wrong_rows
+from harness.run.digests import create_digests, has_digests, know_digests, note_result, wrong_rows
 from harness.run.meta import Meta
 from harness.run.stored import Place, StoredResult, row_to_result
 
@@ -227,10 +227,10 @@ def _prepare(path: Path, connection: sqlite3.Connection, create: bool) -> None:
             connection.execute(schema.CREATE_RESULTS)
             connection.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(schema.SCHEMA_VERSION),))
             create_digests(connection)
-        tables = _tables(connection)
+        tables = {"meta", "results"}
     connection.execute("PRAGMA synchronous = NORMAL")
     version = _check(path, connection, tables)
-    if version < schema.SCHEMA_VERSION or "digests" not in tables:
+    if version < schema.SCHEMA_VERSION or not has_digests(connection):
         with connection:
             connection.execute("BEGIN IMMEDIATE")
             if version == 1:
@@ -249,12 +249,12 @@ def _check(path: Path, connection: sqlite3.Connection, tables: set[str]) -> int:
             f"{path}: written with schema {version}, this program reads schemas 1 to {schema.SCHEMA_VERSION}; "
             f"use the version of lg-bench that made it, or choose another --out"
         )
-    (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    (state,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if state != "ok":
         raise sqlite3.DatabaseError(state)
     know_digests(connection)
     # Digests are of the columns of today; those of an older version are written anew when it is migrated.
-    wrong = wrong_rows(connection) if int(version) == schema.SCHEMA_VERSION else []
+    wrong = wrong_rows(connection) if int(version) == schema.SCHEMA_VERSION else 0
     if wrong:
-        raise sqlite3.DatabaseError(f"{len(wrong)} of its rows are not what was written")
+        raise sqlite3.DatabaseError(f"{wrong} of its rows are not what was written")
     return int(version)

@@ -6,6 +6,7 @@ Layout: `results.db`, `summary.json`, `results.csv`, `report.html`, `counterexam
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,17 +23,21 @@ from harness.formats.vnnlib import robustness_box, write_robustness_property
 from harness.report.source import HEADER_META, NEXT_HEADER_META, STORE_FILE
 from harness.run.access import usable_folder
 from harness.run.lock import run_lock
+from harness.run.salvage import mend_store
 from harness.run.store import Store
 from harness.workflow.plan import CheckedNetwork
 
 BENCHMARK_FOLDER = "benchmark"
 LOG_FOLDER = "logs"
 
+logger = logging.getLogger(__name__)
+
 
 def earlier_header(folder: Path, *, resume: bool) -> RunHeader | None:
     """Returns the header of the run in a folder that is to be resumed; None where nothing was begun there.
 
-    Of a resume that was ended before it had planned anything it is that one's: its options are not asked for again.
+    Of a resume that was ended before it had planned anything it is that one's: its options are not asked for again. A
+    results file that is to be resumed and is damaged is mended first, with a warning that says what was saved.
 
     Raises:
         UsageError: the folder has results and they are not to be resumed, or it cannot be a run folder.
@@ -41,6 +46,8 @@ def earlier_header(folder: Path, *, resume: bool) -> RunHeader | None:
     with usable_folder(folder):
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder}: is a file, not a folder; choose another --out")
+        if resume and path.exists():
+            _mend(folder)
         if not Store.is_begun(path):
             return None
     if not resume:
@@ -50,6 +57,13 @@ def earlier_header(folder: Path, *, resume: bool) -> RunHeader | None:
     with Store.read(path) as store:
         header = store.meta.get(NEXT_HEADER_META) or store.meta.get(HEADER_META)
     return None if header is None else RunHeader.from_json(header)
+
+
+def _mend(folder: Path) -> None:
+    with run_lock(folder):
+        saved = mend_store(folder / STORE_FILE)
+    if saved is not None:
+        logger.warning("%s", saved.words(folder / STORE_FILE))
 
 
 @contextmanager
