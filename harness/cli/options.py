@@ -10,7 +10,7 @@ import click
 
 from harness.judging.replay import Rules
 from harness.workflow.device import DEVICES
-from harness.workflow.options import RunOptions
+from harness.workflow.options import EXECUTORS, RunOptions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -71,6 +71,18 @@ def run_options(command: _Command) -> _Command:
             help="Of VNN-COMP's years: what a counterexample is judged by.  [default: 2026]",
         ),
         click.option("--seed", type=click.IntRange(min=0), help="Of everything random.  [default: the benchmark's]"),
+        click.option(
+            "--executor", type=click.Choice(EXECUTORS), help="This machine, or a Ray cluster.  [default: local]"
+        ),
+        click.option(
+            "--ray-address", metavar="HOST:PORT", help="The cluster's head.  [default: RAY_ADDRESS, else one here]"
+        ),
+        click.option(
+            "--job-cores", type=click.IntRange(min=1), metavar="N", help="Processor cores of a worker on Ray."
+        ),
+        click.option(
+            "--chunk", type=click.IntRange(min=1), metavar="N", help="Inputs that a worker on Ray gets at most at once."
+        ),
         data_option("the embedded first 1,000 test images"),
         click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON; all else on standard error."),
     )

@@ -23,10 +23,11 @@ from harness.run.identity import JobPlanner
 from harness.run.store import Store
 from harness.tools.contract import Tool
 from harness.workflow.device import Machine, this_machine
-from harness.workflow.execute import Ledger, ProgressRelay, ToolFactory, execute, make_tool
+from harness.workflow.execute import Decider, Ledger, ProgressRelay, ToolFactory, execute, make_tool, tool_options
 from harness.workflow.finish import PlannedRun, note_start, now
 from harness.workflow.folder import earlier_header, float_images, open_run, write_benchmark
 from harness.workflow.options import Reporter, RunOptions, RunPlan, RunSummary
+from harness.workflow.place import Place, open_place, remembered_executor
 from harness.workflow.plan import CheckedNetwork, check_networks, plan_benchmark, resumed_options
 from harness.workflow.provenance import provenance
 
@@ -65,33 +66,46 @@ def run_benchmark(
         UsageError: something in the specification, the options, the networks, the data or the folder cannot be used.
             Then earlier results are as they were.
     """
-    machine = machine or this_machine()
-    folder = options.out or plan_benchmark(spec, options, machine).out
+
+    def begun() -> RunHeader | None:
+        here = options.out or plan_benchmark(spec, options, machine or this_machine()).out
+        return earlier_header(here, resume=True)
+
+    options = remembered_executor(options, begun)
+    with open_place(options, machine) as place:
+        return _run_at(place, spec, options, reporter, tool_factory)
+
+
+def _run_at(
+    place: Place, spec: BenchmarkSpec, options: RunOptions, reporter: Reporter, tool_factory: ToolFactory
+) -> RunSummary:
+    folder = options.out or plan_benchmark(spec, options, place.machine).out
     earlier = earlier_header(folder, resume=options.resume)
     if earlier is not None and (earlier.benchmark, earlier.eps) != (spec.name, spec.eps):
         raise UsageError(
             f"{folder}: holds a run of {earlier.benchmark} with radius {earlier.eps}, "
             f"not of {spec.name} with {spec.eps}; choose another --out"
         )
-    plan = plan_benchmark(spec, resumed_options(replace(options, out=folder), earlier), machine)
+    plan = plan_benchmark(spec, resumed_options(replace(options, out=folder), earlier), place.machine)
     images = load_images(spec.dataset, "test", options.data, plan.inputs)
     _check_images(spec, images)
     inputs = _Inputs(spec, plan, check_networks(spec, plan.variants), images)
     relay = ProgressRelay(reporter)
     tool = tool_factory(plan, folder, relay)
+    executor = place.executor(plan, tool, tool_options(plan, folder, relay), reporter.step)
     header = _header(inputs, tool, earlier)
     with open_run(folder, resume=options.resume) as store:
         note_start(header, store)
         reporter.planned(plan)
-        return _run(inputs, store, tool, reporter, relay, header)
+        return _run(inputs, store, Decider(tool, executor), reporter, relay, header)
 
 
 def _run(
-    inputs: _Inputs, store: Store, tool: Tool, reporter: Reporter, relay: ProgressRelay, header: RunHeader
+    inputs: _Inputs, store: Store, decider: Decider, reporter: Reporter, relay: ProgressRelay, header: RunHeader
 ) -> RunSummary:
     reporter.step("writing the properties")
     manifests = {network.variant: network.manifest for network in inputs.networks if network.manifest is not None}
-    run = PlannedRun(inputs.plan, header, manifests, _plan_jobs(inputs, tool))
+    run = PlannedRun(inputs.plan, header, manifests, _plan_jobs(inputs, decider.tool))
 
     def clean_checks(ledger: Ledger, judge: Judge) -> None:
         for network in inputs.networks:
@@ -100,7 +114,7 @@ def _run(
                 reporter.step(f"clean check of {network.variant}")
                 _clean_check(inputs, network, jobs, ledger, judge)
 
-    return execute(run, store, tool, reporter, relay, first=clean_checks)
+    return execute(run, store, decider, reporter, relay, first=clean_checks)
 
 
 def _plan_jobs(inputs: _Inputs, tool: Tool) -> list[Job]:

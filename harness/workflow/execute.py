@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.domain import InstanceResult, Job, ResultSet, UsageError
 from harness.judging.judge import Judge
+from harness.run.executors import Executor
 from harness.run.scheduler import run_jobs
 from harness.run.store import Store
 from harness.run.stored import Place, job_place
@@ -27,7 +29,15 @@ def make_tool(plan: RunPlan, folder: Path, on_progress: OnProgress) -> Tool:
     Raises:
         UsageError: there is no such tool, or it cannot be bounded by a number of domains.
     """
-    options = registry.ToolOptions(
+    options = tool_options(plan, folder, on_progress)
+    if plan.limits.max_domains is not None and (plan.tool, plan.tool_dir) != (registry.INTERNAL, None):
+        raise UsageError(f"--max-domains: {plan.tool} counts no domains; leave it out, or take {registry.INTERNAL}")
+    return registry.make_tool(plan.tool, options)
+
+
+def tool_options(plan: RunPlan, folder: Path, on_progress: OnProgress) -> registry.ToolOptions:
+    """Returns what the tool of a plan is made with."""
+    return registry.ToolOptions(
         log_dir=folder / LOG_FOLDER,
         device=plan.device.name,
         seed=plan.seed,
@@ -36,9 +46,14 @@ def make_tool(plan: RunPlan, folder: Path, on_progress: OnProgress) -> Tool:
         folder=plan.tool_dir,
         bounds=plan.bounds,
     )
-    if plan.limits.max_domains is not None and (plan.tool, plan.tool_dir) != (registry.INTERNAL, None):
-        raise UsageError(f"--max-domains: {plan.tool} counts no domains; leave it out, or take {registry.INTERNAL}")
-    return registry.make_tool(plan.tool, options)
+
+
+class Decider(NamedTuple):
+    """Who decides a run's jobs, and where."""
+
+    tool: Tool
+    executor: Executor | None = None
+    """None: the tool is asked from this process."""
 
 
 class ProgressRelay:
@@ -102,16 +117,17 @@ class Ledger:
         self._settled.add(job_place(result.job))
         self._reporter.decided(result)
 
-    def decide(self, tool: Tool, judge: Judge) -> bool:
-        """Has the tool decide every open job; returns whether it was interrupted before the last one."""
-        outcome = run_jobs(self.open_jobs(), tool, judge, self._store, on_result=self._reporter.decided)
-        return outcome.interrupted
+    def decide(self, decider: Decider, judge: Judge) -> bool:
+        """Has every open job decided; returns whether that was interrupted before the last one."""
+        told, jobs = self._reporter.decided, self.open_jobs()
+        done = run_jobs(jobs, decider.tool, judge, self._store, on_result=told, executor=decider.executor)
+        return done.interrupted
 
 
 def execute(
     run: PlannedRun,
     store: Store,
-    tool: Tool,
+    decider: Decider,
     reporter: Reporter,
     relay: ProgressRelay,
     first: Callable[[Ledger, Judge], None] | None = None,
@@ -124,7 +140,7 @@ def execute(
     Args:
         run: what is planned.
         store: of the run folder.
-        tool: decides.
+        decider: the tool, and where it is asked.
         reporter: is told of the progress.
         relay: what the tool tells of its progress.
         first: settles what needs no tool, before the tool is asked for the rest.
@@ -132,13 +148,13 @@ def execute(
     note_plan(run, store)
     # A property is shared by all networks, and reading it costs more than any replay: none is read twice.
     judge = Judge(run.plan.rules, properties=run.plan.inputs)
-    ledger = Ledger(store, run.jobs, tool.name, reporter)
+    ledger = Ledger(store, run.jobs, decider.tool.name, reporter)
     relay.expect(run.jobs)
     ledger.announce()
     try:
         if first is not None:
             first(ledger, judge)
-        interrupted = ledger.decide(tool, judge)
+        interrupted = ledger.decide(decider, judge)
     except KeyboardInterrupt:
         interrupted = True
     reporter.step("writing summary and report")

@@ -16,12 +16,13 @@ from harness.judging.judge import Judge, one_line
 from harness.judging.replay import Rules
 from harness.run.identity import JobPlanner
 from harness.tools.contract import Tool
-from harness.workflow.device import Machine, choose_device, this_machine
-from harness.workflow.execute import Ledger, ProgressRelay, ToolFactory, execute, make_tool
+from harness.workflow.device import Machine, choose_device
+from harness.workflow.execute import Decider, Ledger, ProgressRelay, ToolFactory, execute, make_tool, tool_options
 from harness.workflow.finish import PlannedRun, note_start, now
 from harness.workflow.folder import BENCHMARK_FOLDER, earlier_header, open_run
 from harness.workflow.limits import make_limits
 from harness.workflow.options import Reporter, RunOptions, RunPlan, RunSummary
+from harness.workflow.place import Place, cluster_settings, device_on, open_place, remembered_executor
 from harness.workflow.plan import DEFAULT_TOOL, named_tool, resumed_options, spelt_out, tool_bounds
 from harness.workflow.provenance import provenance
 
@@ -66,25 +67,35 @@ def run_instances(
     Raises:
         UsageError: the list, an option or the folder cannot be used.
     """
-    if options.out is None:
+    out = options.out
+    if out is None:
         raise UsageError("a list of instances needs --out DIR for its results")
-    earlier = earlier_header(options.out, resume=options.resume)
+    options = remembered_executor(options, lambda: earlier_header(out, resume=True))
+    with open_place(options, machine) as place:
+        return _run_at(place, path, out, options, reporter, tool_factory)
+
+
+def _run_at(
+    place: Place, path: Path, out: Path, options: RunOptions, reporter: Reporter, tool_factory: ToolFactory
+) -> RunSummary:
+    earlier = earlier_header(out, resume=options.resume)
     name = _benchmark_name(path)
     if earlier is not None and (earlier.benchmark, earlier.labelled) != (name, False):
-        raise UsageError(f"{options.out}: holds a run of {earlier.benchmark}, not of {path}; choose another --out")
+        raise UsageError(f"{out}: holds a run of {earlier.benchmark}, not of {path}; choose another --out")
     wishes = _resumed_wishes(options, earlier)
     rows = _select(read_list(path), wishes)
-    plan = _plan(name, options.out, wishes, rows, machine or this_machine())
+    plan = _plan(name, out, wishes, rows, place.machine)
     relay = ProgressRelay(reporter)
-    tool = tool_factory(plan, options.out, relay)
+    tool = tool_factory(plan, out, relay)
+    executor = place.executor(plan, tool, tool_options(plan, out, relay), reporter.step)
     jobs, broken = _plan_jobs(rows, plan, JobPlanner(tool.identity()))
     header = replace(_header(plan, jobs, tool, earlier), asked={name: getattr(wishes, name) for name in _WISHES})
     manifests: Mapping[str, Mapping[str, object]] = {}
-    with open_run(options.out, resume=options.resume) as store:
+    with open_run(out, resume=options.resume) as store:
         note_start(header, store)
         reporter.planned(plan)
         run = PlannedRun(plan, header, manifests, jobs)
-        return execute(run, store, tool, reporter, relay, first=_settle(broken))
+        return execute(run, store, Decider(tool, executor), reporter, relay, first=_settle(broken))
 
 
 def _plan_jobs(rows: Sequence[_Row], plan: RunPlan, planner: JobPlanner) -> tuple[list[Job], list[InstanceResult]]:
@@ -174,7 +185,8 @@ def _lowered(instance: Instance, timeout_s: float | None) -> Instance:
 def _plan(name: str, out: Path, options: RunOptions, rows: Sequence[_Row], machine: Machine) -> RunPlan:
     sizes = Counter(row.variant for row in rows)
     longest = max(row.instance.timeout_s for row in rows)
-    device = choose_device(options.device or "auto", machine)
+    cluster = cluster_settings(options)
+    device = device_on(cluster, choose_device(options.device or "auto", machine))
     options = named_tool(options)
     seed, tool = options.seed or 0, options.tool or DEFAULT_TOOL
     return RunPlan(
@@ -192,6 +204,7 @@ def _plan(name: str, out: Path, options: RunOptions, rows: Sequence[_Row], machi
         command=spelt_out(replace(options, out=out, device=device.name, tool=tool, seed=seed)),
         tool_dir=options.tool_dir,
         bounds=tool_bounds(options),
+        cluster=cluster,
         rules=Rules(options.rules or Rules.Y2026),
     )
 

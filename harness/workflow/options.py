@@ -9,8 +9,11 @@ from typing import Any, Protocol
 
 from harness.domain import InstanceResult, Job, Limits, ResultSet
 from harness.judging.replay import Rules
+from harness.run.cluster_protocol import ClusterSettings
 from harness.tools.supervise import ToolBounds
 from harness.workflow.device import Device
+
+EXECUTORS = ("local", "ray")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,14 @@ class RunOptions:
     rules: str | None = None
     """What counterexamples are judged by, one of `Rules`."""
     seed: int | None = None
+    executor: str | None = None
+    """Of `EXECUTORS`; None: from this process."""
+    ray_address: str | None = None
+    """`host:port` of a Ray cluster."""
+    job_cores: int | None = None
+    """Processor cores of one worker on Ray."""
+    chunk: int | None = None
+    """The most inputs that a worker on Ray gets at once."""
     resume: bool = False
     data: Path | None = None
     """Folder with the data sets; None: the embedded first 1,000 test images."""
@@ -71,6 +82,8 @@ class RunPlan:
     """Folder of the tool's scripts, absolute; None for a tool that is known by its name."""
     bounds: ToolBounds = field(default_factory=ToolBounds)
     """What a tool of others may use."""
+    cluster: ClusterSettings | None = None
+    """How the run uses a Ray cluster; None for a run of this machine."""
     rules: Rules = Rules.Y2026
     """What counterexamples are judged by."""
 

@@ -21,6 +21,7 @@ from harness.tools.supervise import ToolBounds
 from harness.workflow.device import Machine, choose_device
 from harness.workflow.limits import make_limits
 from harness.workflow.options import RunOptions, RunPlan
+from harness.workflow.place import cluster_settings, device_on, executor_options
 
 DEFAULT_TOOL = "builtin"
 PROTOCOLS = ("full", "cpu")
@@ -65,6 +66,8 @@ def resumed_options(options: RunOptions, header: RunHeader | None) -> RunOptions
     }
     if options.tool is None and options.tool_dir is None:
         earlier |= {"tool": header.tool or None, **foreign_options(header.provenance)}
+    if options.executor is None:
+        earlier |= executor_options(header.provenance)
     if options.protocol is None:
         limits = {"timeout_s": header.timeout_s, "max_domains": header.max_domains}
         earlier |= {"inputs": header.inputs, **limits}
@@ -79,7 +82,8 @@ def plan_benchmark(spec: BenchmarkSpec, options: RunOptions, machine: Machine) -
     Raises:
         UsageError: an option has a value that the benchmark or this machine does not allow.
     """
-    device = choose_device(options.device or "auto", machine)
+    cluster = cluster_settings(options)
+    device = device_on(cluster, choose_device(options.device or "auto", machine))
     name = options.protocol or ("full" if device.name == "cuda" else "cpu")
     if name not in PROTOCOLS:
         raise UsageError(f"there is no protocol '{name}'; choose from {', '.join(PROTOCOLS)}")
@@ -125,6 +129,7 @@ def plan_benchmark(spec: BenchmarkSpec, options: RunOptions, machine: Machine) -
         command=spelt_out(chosen),
         tool_dir=options.tool_dir,
         bounds=tool_bounds(options),
+        cluster=cluster,
         rules=Rules(options.rules or Rules.Y2026),
     )
 
@@ -182,6 +187,10 @@ def spelt_out(options: RunOptions) -> str:
         "--tool-cpu": options.tool_cpu,
         "--rules": None if options.rules == Rules.Y2026 else options.rules,
         "--seed": options.seed,
+        "--executor": options.executor if options.executor == "ray" else None,
+        "--ray-address": options.ray_address,
+        "--job-cores": options.job_cores,
+        "--chunk": options.chunk,
         "--data": options.data,
         "--out": options.out,
     }

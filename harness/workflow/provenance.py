@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.workflow.options import RunPlan
+from harness.workflow.place import executor_provenance
 
 PACKAGES = ("lg-bench", "torch", "numpy", "onnx", "onnxruntime", "numba")
 GIT_TIMEOUT_S = 10.0
@@ -33,6 +34,7 @@ def provenance(plan: RunPlan, networks: Mapping[str, str], tool_identity: str, s
         "tool_identity": tool_identity,
         "networks": dict(networks),
         **foreign_provenance(plan),
+        **executor_provenance(plan),
     }
 
 
