@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +28,15 @@ search does not depend on the clock."""
 ROOM = 256
 """Domains that a new stack has room for."""
 LAST_STEP = 12
-"""Splits below a frame's root at which its domains are sifted at the latest."""
-PATIENCE, WORTH = 32, 4
-"""After so many tries it is asked whether one in so many was worth it."""
+"""Splits below a frame's roots at which its domains are sifted at the latest, as long as sifting closes any."""
+WORTH = 4
+"""Sifting pays where it closes one domain in so many."""
+SELDOM = 1 << 20
+"""And otherwise: never, in any tree that fits into memory."""
+MOST_DEFERRED = 512
+"""Domains that are deferred in one frame; so many are looked at before the frame is done."""
+MOST_IDLE = 63
+"""Blocks that are passed over at most after one in which sifting closed nothing."""
 SIFTING_STEPS = 100
 """Steps at most that look for a proof that no point obeys a domain's splits."""
 SIFTING_TRIAL = 1e9
@@ -39,41 +44,21 @@ SIFTING_TRIAL = 1e9
 UNLIMITED = 2**62
 
 
-class LocalBounds(NamedTuple):
-    """Bounds of the folded network's pre-activations that hold under some splits, each `(n,)`."""
-
-    lb: NDArray[np.float64]
-    ub: NDArray[np.float64]
-
-    @property
-    def infeasible(self) -> bool:
-        """Whether no point obeys the splits."""
-        return bool((self.lb > self.ub).any())
-
-
-Rebound = Callable[[NDArray[np.int8]], LocalBounds]
-"""Phases of a domain, `(n,)`, to bounds under them."""
-
-
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class _Frame:
-    """A subtree that is searched with bounds of its own."""
+    """Some subtrees that are searched before the domains below them on the stack are looked at."""
 
-    bounds: LocalBounds
-    fast: Net
-    exact: Net
-    stack: Stack
-    depth: int
-    """Of its root."""
+    first: int
+    """Place of its lowest domain on the stack."""
     open: int = 0
-    """Domains that wait for frames of their own while another frame is searched."""
+    """Domains from there on that wait while a frame above is searched."""
 
 
 class CompiledSearch:
     """Branch and bound over the open margins of one folded network.
 
-    Subtrees that stay open get hidden bounds of their own, under their splits, where that pays: frames, one inside the
-    other. The folded matrix is everyone's, only relaxations differ, so every split keeps its multiplier.
+    Domains that have become deep wait at the bottom of their frame until nothing else of it is left. Then they are
+    sifted, and those that may have a point are searched, a block of them at a time, in a frame of their own.
 
     Args:
         network: the folded network; its margins are the ones to prove.
@@ -81,7 +66,6 @@ class CompiledSearch:
         max_domains: bound on the domains, None for none; 0 keeps to the root.
         should_stop: asked now and then, with the number of domains so far.
         confirm: tries the input with this sign in every dimension, `(d,)`; returns the counterexample if it is one.
-        rebound: bounds under splits; None: the root's are kept.
         give_up_after: slices after which the tree counts as LARGE, which has no frames then; None: never.
         nets: the network as `compiled_nets` returns it, where that is at hand.
     """
@@ -93,23 +77,21 @@ class CompiledSearch:
         max_domains: int | None,
         should_stop: Callable[[int], bool],
         confirm: Callable[[NDArray[np.float32]], Counterexample | None],
-        rebound: Rebound | None = None,
         give_up_after: int | None = None,
         nets: tuple[Net, Net] | None = None,
     ) -> None:
         self.network, self.config = network, config
         self.max_domains = UNLIMITED if max_domains is None else max_domains
         self.should_stop, self.confirm = should_stop, confirm
-        self.rebound, self.rebounds, self.gains, self.give_up_after = rebound, 0, 0, give_up_after
-        self.first_step, self.sifting_steps, self.sifted, self.empty = config.sift_every, _first_steps(network), 0, 0
-        self.step = self.first_step
+        self.give_up_after, self.barren, self.idle = give_up_after, 0, 0
+        self.step, self.sifting_steps, self.sifted, self.empty = config.sift_every, _first_steps(network), 0, 0
         n, margins, d = network.neurons, len(network.e), network.inputs
         self.block, self.pending = (
             empty_block(n, margins + 1, d, np.float32),
             empty_block(n, margins + 1, d, np.float64),
         )
-        bounds = LocalBounds(network.lb.astype(np.float64), network.ub.astype(np.float64))
-        self.frames = [_Frame(bounds, *(nets or compiled_nets(network)), _stack(ROOM, n), 0)]
+        self.fast, self.exact = nets or compiled_nets(network)
+        self.stack, self.frames = _stack(ROOM, n), [_Frame(0)]
         self.scratch = Scratch(
             np.empty(LANES, np.float32), np.empty((n, LANES), np.float32), np.empty((n, LANES), np.float32),
             np.ones(LANES, np.bool_), _family(), _family(),
@@ -149,7 +131,8 @@ class CompiledSearch:
                 return self._result(Outcome.FALSIFIED, found)
             if self._open() > self.config.max_open_domains:
                 return self._result(Outcome.MEMORY)
-            outcome = self._next_frame() if ended == search.DONE else None
+            crowded = self.counters[search.DEFERRED] - self.frames[-1].first >= MOST_DEFERRED
+            outcome = self._next_frame() if ended == search.DONE or crowded else None
             if outcome is not None:
                 return self._result(outcome)
             if ended == search.FULL:
@@ -159,15 +142,14 @@ class CompiledSearch:
     @property
     def open_share(self) -> float:
         """The share of the tree that is still open, every split halving its domain; above 1 with several margins."""
-        return sum(float(np.exp2(-frame.stack.depth[: self._waiting(frame)]).sum()) for frame in self.frames)
+        return float(np.exp2(-self.stack.depth[: self._open()]).sum())
 
     @property
     def nbytes(self) -> int:
         """Memory that the search holds while it waits for its next turn."""
-        held = (*(net for frame in self.frames for net in (frame.fast, frame.exact)), self.block, self.pending)
-        tiles = (m for net in held if isinstance(net, Net) for m in (net.forward, net.backward))
-        stacks = (frame.stack for frame in self.frames)
-        arrays = (a for part in (*held, *tiles, *stacks) for a in part)
+        parts = (net for net in (self.fast, self.exact))
+        tiles = (m for net in (self.fast, self.exact) for m in (net.forward, net.backward))
+        arrays = (a for part in (*parts, *tiles, self.block, self.pending, self.stack) for a in part)
         return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
 
     @property
@@ -176,137 +158,113 @@ class CompiledSearch:
         return WORTH * self.empty > self.sifted > 0
 
     def _slice(self, rounds: int) -> int:
-        frame = self.frames[-1]
         return search.run(
-            frame.fast, frame.exact, self.block, self.pending, frame.stack, self.scratch, self.pseudo, self.counters,
+            self.fast, self.exact, self.block, self.pending, self.stack, self.scratch, self.pseudo, self.counters,
             self.steps, rounds, self.max_domains,
         )  # fmt: skip
 
-    def _waiting(self, frame: _Frame) -> int:
-        return int(self.counters[search.COUNT]) if frame is self.frames[-1] else frame.open
-
     def _open(self) -> int:
-        return int(self.counters[search.COUNT]) + sum(frame.open for frame in self.frames)
+        return int(self.counters[search.COUNT])
 
     def _next_frame(self) -> Outcome | None:
-        """Goes on with the next deferred domain that may have a point; returns how the search ends if it ends here."""
-        frame, counters = self.frames[-1], self.counters
-        frame.open = int(counters[search.COUNT])
-        counters[search.DEFERRED] = counters[search.COUNT] = 0
+        """Goes on with the next waiting domains that may have a point; returns how the search ends if it ends here."""
+        frame = self.frames[-1]
+        search.certify(self.exact, self.pending, self.scratch.waiting, self.stack, self.counters)
+        frame.open = self._open() - frame.first
         if frame.open:
             self._sift(frame)
-        while True:
-            frame = self.frames[-1]
-            while frame.open:
-                if self.domains >= self.max_domains:
-                    return Outcome.DOMAINS
-                if self.should_stop(self.domains):
-                    return Outcome.STOPPED
-                frame.open -= 1
-                if self._enter(frame, frame.open):
-                    return None
+        while not self.frames[-1].open:
             if len(self.frames) == 1:
-                return self._closed()
+                return Outcome.EXHAUSTED if self.counters[search.EXHAUSTED] else Outcome.PROVED
             self.frames.pop()
+        if self.domains >= self.max_domains:
+            return Outcome.DOMAINS
+        if self.should_stop(self.domains):
+            return Outcome.STOPPED
+        self._enter(self.frames[-1])
+        return None
+
+    def _enter(self, frame: _Frame) -> None:
+        """Makes a frame of as many waiting domains as fill a block with their children."""
+        count = min(frame.open, LANES // 2)
+        frame.open -= count
+        first = frame.first + frame.open
+        self.frames.append(_Frame(first))
+        self.counters[search.DEFERRED], self.counters[search.COUNT] = first, first + count
+        self.counters[search.DEEPEST_HERE] = self.stack.depth[first : first + count].max() + self.step
 
     def _sift(self, frame: _Frame) -> None:
-        """Closes deferred domains whose splits no point obeys: their bound with an objective of zero exceeds zero.
+        """Closes waiting domains whose splits no point obeys: their bound with an objective of zero exceeds zero.
 
-        Where few are closed, the next ones get fewer steps, and are sifted at deeper domains.
+        Where few are closed, the next ones get fewer steps, and are sifted at deeper domains; where none are, the next
+        blocks are passed over, more each time, and the next ones to be sifted are much deeper.
         """
-        kept = first = 0
-        while first < frame.open and not self.should_stop(self.domains):
-            count = min(LANES, frame.open - first)
-            left = search.sift(
-                frame.fast, frame.exact, self.block, self.pending, frame.stack, self.scratch, self.counters, first,
-                count, kept, len(self.network.e), self.sifting_steps,
-            )  # fmt: skip
-            first, kept = first + count, kept + left
-            self.sifted, self.empty = self.sifted + count, self.empty + count - left
-            worth = WORTH * (count - left) >= count
-            self.step = max(self.step - 1, self.first_step) if worth else min(self.step + 1, LAST_STEP)
-            self.sifting_steps = min(2 * self.sifting_steps, SIFTING_STEPS) if worth else self.sifting_steps // 2 + 2
-        for mine in frame.stack:
-            mine[kept : kept + frame.open - first] = mine[first : frame.open].copy()
-        frame.open -= first - kept
+        first = kept = frame.first
+        end = first + frame.open
+        while first < end and not self.should_stop(self.domains):
+            count = min(LANES * max(self.idle, 1), end - first)
+            if self.idle:
+                kept, self.idle = self._moved(first, count, kept), 0
+            else:
+                left = search.sift(
+                    self.fast, self.exact, self.block, self.pending, self.stack, self.scratch, self.counters, first,
+                    count, kept, len(self.network.e), self.sifting_steps,
+                )  # fmt: skip
+                kept, self.sifted, self.empty = kept + left, self.sifted + count, self.empty + count - left
+                self._learn(count, count - left)
+            first += count
+        frame.open = self._moved(first, end - first, kept) - frame.first
+        self.counters[search.COUNT] = frame.first + frame.open
 
-    def _enter(self, frame: _Frame, at: int) -> bool:
-        """Makes a frame of a deferred domain; returns whether any point obeys its splits."""
-        bounds, phase = frame.bounds, frame.stack.phase[at]
-        settled = np.zeros(len(phase), np.bool_)
-        if self.rebound is not None and (self.rebounds < PATIENCE or WORTH * self.gains > self.rebounds):
-            found = self.rebound(phase)
-            self.rebounds += 1
-            if found.infeasible:
-                self.gains += 1
-                return False
-            bounds = LocalBounds(np.maximum(found.lb, bounds.lb), np.minimum(found.ub, bounds.ub))
-            settled = (phase == 0) & ((bounds.lb >= 0) | (bounds.ub <= 0))
-            self.gains += int(np.count_nonzero(settled) > np.count_nonzero(phase == 0) // 10)
-        depth = int(frame.stack.depth[at])
-        inner = _Frame(bounds, *_nets(frame, bounds), _stack(ROOM, len(phase)), depth)
-        self.frames.append(inner)
-        self.counters[search.DEEPEST_HERE] = depth + self.step
-        self._bound_again(frame.stack, at, settled, inner)
-        return True
+    def _moved(self, first: int, count: int, to: int) -> int:
+        """Moves domains within the stack; returns the place behind them."""
+        for mine in self.stack:
+            mine[to : to + count] = mine[first : first + count].copy()
+        return to + count
 
-    def _bound_again(self, stack: Stack, at: int, settled: NDArray[np.bool_], frame: _Frame) -> None:
-        """Bounds a domain of a stack with a frame's relaxations; neurons that its bounds settle count as split."""
-        block, scratch = self.block, self.scratch
-        phase, p = stack.phase[at].copy(), stack.p[at].copy()
-        phase[settled] = np.where(frame.bounds.lb[settled] >= 0, 1, -1)
-        p[settled] = 0
-        block.spec[:], block.phase[:], block.p[:] = stack.spec[at], phase[:, None], p[:, None]
-        self._improve(frame, self.config.iterations)
-        scratch.family.depth[0] = frame.depth
-        self.counters[search.DOMAINS] += 1
-        self._keep(frame, 1)
-
-    def _improve(self, frame: _Frame, iterations: int) -> None:
-        scratch = self.scratch
-        scratch.watched[:] = True
-        domains.improve(
-            frame.fast, self.block, iterations, scratch.watched, scratch.best, scratch.kept, scratch.stepped
-        )
-
-    def _keep(self, frame: _Frame, used: int) -> None:
-        search.keep(
-            frame.fast, frame.exact, self.block, self.pending, frame.stack, self.scratch, self.pseudo, self.counters,
-            used, self.steps,
-        )  # fmt: skip
+    def _learn(self, sifted: int, closed: int) -> None:
+        self.barren = 0 if closed else min(2 * self.barren + 1, MOST_IDLE)
+        self.idle = self.barren
+        if WORTH * closed >= sifted:
+            self.step = max(self.step - 1, self.config.sift_every)
+            self.sifting_steps = min(2 * self.sifting_steps, SIFTING_STEPS)
+        else:
+            self.step = min(self.step + 1, LAST_STEP) if closed else min(2 * self.step, SELDOM)
+            self.sifting_steps = self.sifting_steps // 2 + 2
 
     def _roots(self) -> Counterexample | None:
         """Bounds the margins without splits (alpha-CROWN with fixed hidden bounds); tries the lowest corner."""
-        network, config, block, scratch, frame = self.network, self.config, self.block, self.scratch, self.frames[0]
+        network, block, scratch = self.network, self.block, self.scratch
+        scratch.watched[:] = True
         start = (network.ub > -network.lb).astype(np.float32)
         for first in range(0, len(network.e), LANES):
             used = min(LANES, len(network.e) - first)
             block.spec[:] = np.minimum(first + np.arange(LANES), first + used - 1)
             block.phase[:] = 0
             block.p[:] = start[:, None]
-            self._improve(frame, config.root_iterations)
+            steps = self.config.root_iterations
+            domains.improve(self.fast, block, steps, scratch.watched, scratch.best, scratch.kept, scratch.stepped)
             self.counters[search.DOMAINS] += used
             scratch.family.depth[:] = 0
-            self._keep(frame, used)
+            search.keep(
+                self.fast, self.exact, block, self.pending, self.stack, scratch, self.pseudo, self.counters, used,
+                self.steps,
+            )  # fmt: skip
             found = self._try_corner(used) if bool((scratch.best[:used] <= 0).any()) else None
             if found is not None:
                 return found
-            while self.counters[search.COUNT] + 3 * LANES > len(frame.stack.lb):
+            while self._open() + 3 * LANES > len(self.stack.lb):
                 self._grow()
         return None
 
     def _try_corner(self, used: int = LANES) -> Counterexample | None:
         """Runs the network on the last block's corners and tries the lowest one."""
         value = np.empty(1)
-        lane = search.lowest_point(self.frames[0].fast, self.block, used, value)
+        lane = search.lowest_point(self.fast, self.block, used, value)
         return self.confirm(self.block.point[: self.network.inputs, lane]) if value[0] <= NEARLY else None
 
-    def _closed(self) -> Outcome:
-        return Outcome.EXHAUSTED if self.counters[search.EXHAUSTED] else Outcome.PROVED
-
     def _grow(self) -> None:
-        frame = self.frames[-1]
-        frame.stack = Stack(*(np.concatenate([a, np.empty_like(a)]) for a in frame.stack))
+        self.stack = Stack(*(np.concatenate([a, np.empty_like(a)]) for a in self.stack))
 
     def _result(self, outcome: Outcome, found: Counterexample | None = None) -> SearchResult:
         rest = self if outcome is Outcome.LARGE else None
@@ -328,7 +286,6 @@ def _first_steps(network: FoldedNetwork) -> int:
     return int(np.clip(SIFTING_TRIAL / (3 * LANES * max(len(network.by_column.value), 1)), 4, SIFTING_STEPS))
 
 
-TINY = 1e-30
 NEARLY = 1e-3
 """Margin at a corner up to which the network itself is asked: float32 and the slack may hide a violation."""
 
@@ -351,18 +308,6 @@ def compiled_nets(network: FoldedNetwork) -> tuple[Net, Net]:
         return Net(f.inputs, up, down, *(np.ascontiguousarray(a, dtype) for a in (C, *parts)))
 
     return net(np.float32), net(np.float64)
-
-
-def _nets(frame: _Frame, bounds: LocalBounds) -> tuple[Net, Net]:
-    """Returns a frame's nets with other bounds; neurons that these settle keep a relaxation that nothing uses."""
-    lb, ub = np.minimum(bounds.lb, -TINY), np.maximum(bounds.ub, TINY)
-    slope = ub / (ub - lb)
-    made = []
-    for net, dtype in ((frame.fast, np.float32), (frame.exact, np.float64)):
-        parts = (lb, ub, slope, -slope * lb)
-        lower, upper, line, offset = (np.ascontiguousarray(a, dtype) for a in parts)
-        made.append(net._replace(lower=lower, upper=upper, slope=line, offset=offset))
-    return made[0], made[1]
 
 
 def empty_block(n: int, margins: int, d: int, dtype: type[np.floating]) -> Block:

@@ -52,6 +52,9 @@ and are not split here."""
 SMALL = 1e-3
 """Least gain that looking ahead tells apart, as a share of what is missing."""
 
+RELIABLE = 16
+"""Splits after which what a neuron's splits gained is believed."""
+
 HUGE = 1e300
 """No bound is that large: what comes close has overflowed and proves nothing."""
 
@@ -148,40 +151,55 @@ def repeat_lane(block: Block, lane: int, first: int) -> None:
 
 
 @compiled
-def look_ahead(net: Net, block: Block, stack: Stack, counters: Array, parents: int) -> None:
-    """Puts, for each of the domains that are taken next, the best of its candidates first (filtered smart branching).
+def look_ahead(net: Net, block: Block, stack: Stack, counters: Array, pseudo: Pseudo, parents: int) -> None:
+    """Puts the best of its candidates first, for those of the domains taken next whose candidates are little known.
 
     A candidate is judged by one backward pass on both its children, with the multipliers they inherit: by the product
-    of what they gain, a closed child counting as no more than closed (De Palma et al. 2021).
+    of what they gain, a closed child counting as no more than closed (De Palma et al. 2021). Where each of a domain's
+    candidates has been split on often enough, what splits gained so far decides (reliability branching, Achterberg et
+    al. 2005).
     """
-    each, places = LANES // (2 * SPLITS), np.empty(LANES, np.int64)
-    done = 0
-    while done < parents:
-        count = min(each, parents - done)
-        for lane in range(LANES):
-            places[lane] = counters[COUNT] - 1 - done - min(lane // (2 * SPLITS), count - 1)
-        unstack(stack, places, block)
-        for lane in range(count * SPLITS * 2):
-            j = stack.branch[places[lane], lane // 2 % SPLITS]
-            if j >= 0:
-                block.phase[j, lane] = 2 * (lane % 2) - 1
-                block.p[j, lane] = 0
-        backward(net, block)
-        for i in range(count):
-            at = counters[COUNT] - 1 - done - i
-            chosen, most = 0, -1.0
-            for b in range(SPLITS):
-                if stack.branch[at, b] >= 0:
-                    lane = (i * SPLITS + b) * 2
-                    whole = -stack.lb[at] + SMALL
-                    one = min(max(block.lb[lane] - stack.lb[at], SMALL * whole), whole)
-                    other = min(max(block.lb[lane + 1] - stack.lb[at], SMALL * whole), whole)
-                    if one * other > most:
-                        chosen, most = b, one * other
-            first = stack.branch[at, 0]
-            stack.branch[at, 0] = stack.branch[at, chosen]
-            stack.branch[at, chosen] = first
-        done += count
+    each, waiting = LANES // (2 * SPLITS), np.empty(LANES, np.int64)
+    count = 0
+    for k in range(parents):
+        at = counters[COUNT] - 1 - k
+        for b in range(SPLITS):
+            j = stack.branch[at, b]
+            if j >= 0 and pseudo.splits[j] < RELIABLE:
+                waiting[count] = at
+                count += 1
+                break
+        if count == each or (count and k == parents - 1):
+            _try_candidates(net, block, stack, waiting, count)
+            count = 0
+
+
+@compiled
+def _try_candidates(net: Net, block: Block, stack: Stack, domains: Array, count: int) -> None:
+    places = np.empty(LANES, np.int64)
+    for lane in range(LANES):
+        places[lane] = domains[min(lane // (2 * SPLITS), count - 1)]
+    unstack(stack, places, block)
+    for lane in range(count * SPLITS * 2):
+        j = stack.branch[places[lane], lane // 2 % SPLITS]
+        if j >= 0:
+            block.phase[j, lane] = 2 * (lane % 2) - 1
+            block.p[j, lane] = 0
+    backward(net, block)
+    for i in range(count):
+        at = domains[i]
+        chosen, most = 0, -1.0
+        for b in range(SPLITS):
+            if stack.branch[at, b] >= 0:
+                lane = (i * SPLITS + b) * 2
+                whole = -stack.lb[at] + SMALL
+                one = min(max(block.lb[lane] - stack.lb[at], SMALL * whole), whole)
+                other = min(max(block.lb[lane + 1] - stack.lb[at], SMALL * whole), whole)
+                if one * other > most:
+                    chosen, most = b, one * other
+        first = stack.branch[at, 0]
+        stack.branch[at, 0] = stack.branch[at, chosen]
+        stack.branch[at, chosen] = first
 
 
 @compiled
@@ -401,7 +419,7 @@ def run(
         if parents <= 0:
             return LIMIT
         if steps.look_ahead and parents > LANES >> SPLITS:
-            look_ahead(net, block, stack, counters, parents)
+            look_ahead(net, block, stack, counters, pseudo, parents)
         used = take_children(stack, counters, block, scratch.family, parents, room)
         for lane in range(LANES):
             scratch.watched[lane] = lane < used
