@@ -27,6 +27,8 @@ SLICE_WORK = 3e8
 search does not depend on the clock."""
 ROOM = 256
 """Domains that a new stack has room for."""
+CORNER_EVERY = 8
+"""Rounds between two counterexamples that are tried."""
 LAST_STEP = 12
 """Splits below a frame's roots at which its domains are sifted at the latest, as long as sifting closes any."""
 WORTH = 4
@@ -83,7 +85,7 @@ class CompiledSearch:
         self.network, self.config = network, config
         self.max_domains = UNLIMITED if max_domains is None else max_domains
         self.should_stop, self.confirm = should_stop, confirm
-        self.give_up_after, self.barren, self.idle = give_up_after, 0, 0
+        self.give_up_after, self.barren, self.idle, self.next_corner = give_up_after, 0, 0, 0
         self.step, self.sifting_steps, self.sifted, self.empty = config.sift_every, _first_steps(network), 0, 0
         n, margins, d = network.neurons, len(network.e), network.inputs
         self.block, self.pending = (
@@ -126,7 +128,7 @@ class CompiledSearch:
             ended = self._slice(rounds)
             if ended == search.LIMIT:
                 return self._result(Outcome.DOMAINS)
-            found = self._try_corner()
+            found = self._try_corner() if self._is_time_for_a_corner() else None
             if found is not None:
                 return self._result(Outcome.FALSIFIED, found)
             if self._open() > self.config.max_open_domains:
@@ -165,6 +167,13 @@ class CompiledSearch:
 
     def _open(self) -> int:
         return int(self.counters[search.COUNT])
+
+    def _is_time_for_a_corner(self) -> bool:
+        """Whether enough rounds have passed since a corner was tried, which costs about as much as half a round."""
+        rounds = int(self.counters[search.ROUNDS])
+        due = rounds >= self.next_corner
+        self.next_corner = rounds + CORNER_EVERY if due else self.next_corner
+        return due
 
     def _next_frame(self) -> Outcome | None:
         """Goes on with the next waiting domains that may have a point; returns how the search ends if it ends here."""

@@ -70,6 +70,7 @@ def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames inside frames, all the way down, and a word with the caller after each round."""
     monkeypatch.setattr(compiled_search, "LAST_STEP", 2)
     monkeypatch.setattr(compiled_search, "SELDOM", 2)
+    monkeypatch.setattr(compiled_search, "CORNER_EVERY", 1)
     monkeypatch.setattr(compiled_search, "SLICE_WORK", 0.0)
 
 
