@@ -47,7 +47,7 @@ class RayCluster:
         Raises:
             UsageError: Ray is not installed, or there is no cluster with room for a worker.
         """
-        if importlib.util.find_spec("ray") is None:
+        if not has_ray():
             raise UsageError("--executor ray: Ray is not installed; pip install 'lg-bench[ray]', here and on each node")
         # Nothing is written to the run folder before everything is checked.
         self._scratch = Path(tempfile.mkdtemp(prefix="lgbench-ray-"))
@@ -157,3 +157,8 @@ class RayCluster:
             raise ExecutorLostError(f"the connection to the Ray cluster said nothing for {timeout_s:.0f} s")
         event: dict[str, Any] = json.loads(line.text)
         return event
+
+
+def has_ray() -> bool:
+    """Returns whether Ray is installed; it is not imported."""
+    return importlib.util.find_spec("ray") is not None
