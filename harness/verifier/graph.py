@@ -30,6 +30,19 @@ class Pads(NamedTuple):
 NO_PADS = Pads()
 
 
+class Gain(NamedTuple):
+    """Between what the operations that were taken into a layer multiply its earlier results, in size.
+
+    Taken together, no result that is too small or too large for float32 shows any more: see `rewrite.HARMLESS`.
+    """
+
+    least: float = 1.0
+    most: float = 1.0
+
+
+PLAIN = Gain()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Input:
     """The network's input."""
@@ -55,6 +68,7 @@ class Conv:
     """As the bias: the sum of the magnitudes that the bias was summed from. None: `|bias|`."""
     roundings: int = 0
     """Floating-point operations of the original beyond this convolution's own (taken in from scales and the like)."""
+    gain: Gain = PLAIN
 
     def forward(self, *values: Tensor) -> Tensor:
         """Returns the convolution of `(batch, C, H, W)`."""
@@ -77,6 +91,7 @@ class Linear:
     """As the bias: the sum of the magnitudes that the bias was summed from. None: `|bias|`."""
     roundings: int = 0
     """Floating-point operations of the original beyond this layer's own (taken in from scales and the like)."""
+    gain: Gain = PLAIN
 
     def forward(self, *values: Tensor) -> Tensor:
         """Returns `(batch, ..., outputs)`."""
@@ -95,6 +110,7 @@ class Scale:
     """As the offset: the sum of the magnitudes that the offset was summed from. None: `|offset|`."""
     roundings: int = 2
     """All floating-point operations that the original takes on one element."""
+    gain: Gain = PLAIN
 
     def forward(self, *values: Tensor) -> Tensor:
         """Returns the scaled value, same shape."""

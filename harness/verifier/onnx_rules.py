@@ -221,19 +221,21 @@ def _gemm(context: Context, proto: onnx.NodeProto) -> Value:
     if len(x.shape) != 2:
         raise context.malformed(f"a matrix is needed, the operand has shape {x.shape}")
     turned = [bool(attributes.get(name, 0)) for name in ("transA", "transB")]
-    weight = alpha * (weight.T if turned[0 if left else 1] else weight)
+    weight = weight.T if turned[0 if left else 1] else weight
     # A constant on the left is read as (B' A')', which has the constant on the right.
     x = _turned(context, x) if turned[1 if left else 0] != left else x
     weight = weight.T if left else weight
     name = proto.input[2] if len(proto.input) > 2 else ""
-    bias, roundings = None, int(alpha != 1)
+    bias, roundings = None, 0
     shape = (x.shape[0], weight.shape[1])[:: -1 if left else 1]
     if name and context.is_constant(name):
         bias = _bias(context, context.weights(proto, 2) * beta, shape)
         roundings += int(beta != 1)
-    one_row = x.shape[0] == 1
+    one_row = x.shape[0] == 1 and alpha == 1
     product = _times(context, x, weight, None if bias is None or not one_row else bias.flatten(), roundings)
     product = _turned(context, product) if left else product
+    # A factor of its own, since it may hide how large or small the product was.
+    product = product if alpha == 1 else context.scaled(product, alpha)
     if bias is not None and not one_row:
         return context.scaled(product, 1.0, bias, 1 + int(beta != 1))
     if name and bias is None:

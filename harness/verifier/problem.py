@@ -25,6 +25,8 @@ class Region:
     """`(rows,)`."""
     strict: Tensor
     """`(rows,)` bool."""
+    least: Tensor | None = None
+    """`(rows,)`: right-hand sides that a witness has to stand before; None: `rhs`."""
 
     def contains(self, y: Tensor) -> Tensor:
         """Returns which outputs lie in the region, `(batch,)` for `(batch, outputs)`.
@@ -32,7 +34,8 @@ class Region:
         Compared in float64, with the right-hand side as it is and as the outputs' type holds it: a witness has to stand
         in real arithmetic and before the competition, which casts numbers to the outputs' type.
         """
-        value, rhs = y.double() @ self.C.T, torch.minimum(self.rhs, self.rhs.to(y.dtype).double())
+        least = self.rhs if self.least is None else self.least
+        value, rhs = y.double() @ self.C.T, torch.minimum(least, least.to(y.dtype).double())
         return torch.where(self.strict, value < rhs, value <= rhs).all(1)
 
 
@@ -79,10 +82,11 @@ def problems_of(
             f"{source}: a property over {prop.input_size} inputs and {prop.output_size} outputs, but the network has "
             f"{inputs} and {outputs}; check that network and property belong together"
         )
-    boxes = [_widened(case.box, dtype or np.dtype(np.float32)) for case in prop.cases]
+    kind = dtype or np.dtype(np.float32)
+    boxes = [_widened(case.box, kind) for case in prop.cases]
     # A box that is empty in doubles alone has the points that a witness is judged by.
     return tuple(
-        Problem(box, tuple(_region(p) for p in case.polytopes))
+        Problem(box, tuple(_region(p, kind) for p in case.polytopes))
         for box, case in zip(boxes, prop.cases, strict=True)
         if not box.is_empty
     )
@@ -94,8 +98,12 @@ def _widened(box: InputBox, dtype: np.dtype[np.floating[Any]]) -> InputBox:
     return InputBox(lower, upper, box.open_lower, box.open_upper)
 
 
-def _region(polytope: OutputPolytope) -> Region:
-    return Region(*(torch.from_numpy(np.array(a)) for a in (polytope.coefficients, polytope.rhs, polytope.strict)))
+def _region(polytope: OutputPolytope, dtype: np.dtype[np.floating[Any]]) -> Region:
+    """Returns a region as large as the number or its value in the network's type makes it: a proof excludes both."""
+    with np.errstate(over="ignore"):
+        rhs = np.maximum(polytope.rhs, polytope.rhs.astype(dtype).astype(np.float64))
+    parts = (polytope.coefficients, rhs, polytope.strict, polytope.rhs)
+    return Region(*(torch.from_numpy(np.array(a)) for a in parts))
 
 
 def boxes_of(problems: list[Problem], graph: Graph) -> Box:

@@ -11,7 +11,12 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from harness.verifier.graph import Add, Conv, Graph, Linear, Node, Pads, Relu, Scale, bias_magnitude
+from harness.verifier.graph import Add, Conv, Gain, Graph, Linear, Node, Op, Pads, Relu, Scale, bias_magnitude
+
+HARMLESS = Gain(2.0**-20, 2.0**20)
+"""Gain up to which operations are taken together. What one of them loses where it underflows (7e-46) stays below what
+every operation is granted (`rounding.TINY`), and one that overflows still shows in the size of the last result
+(`rounding.LARGEST_SLACK`). Of `x * 1e-30 * 1e-30 * 1e30 * 1e30`, which is 0 in float32, nothing else would be left."""
 
 
 def simplify(graph: Graph) -> Graph:
@@ -53,12 +58,23 @@ def _merge_scales(node: Node, nodes: Sequence[Node]) -> Node:
     if not isinstance(node.op, Scale):
         return node
     inner = nodes[node.inputs[0]]
-    if not isinstance(inner.op, Scale):
+    gain = _joint_gain(inner.op, node.op)
+    if not isinstance(inner.op, Scale) or gain is None:
         return node
     factor, offset = node.op.factor * inner.op.factor, node.op.factor * inner.op.offset + node.op.offset
     magnitude = node.op.factor.abs() * bias_magnitude(inner.op) + bias_magnitude(node.op)
-    op = Scale(factor, offset, _unless_plain(magnitude, offset), inner.op.roundings + node.op.roundings)
+    op = Scale(factor, offset, _unless_plain(magnitude, offset), inner.op.roundings + node.op.roundings, gain)
     return replace(node, op=op, inputs=inner.inputs)
+
+
+def _joint_gain(inner: Op, outer: Scale) -> Gain | None:
+    """Returns the gain of a scale taken into what comes before it; None where that would hide too much."""
+    if not isinstance(inner, Conv | Linear | Scale):
+        return None
+    factor = outer.factor.abs()
+    least, most = inner.gain.least * float(factor.min()), inner.gain.most * float(factor.max())
+    found = Gain(min(least, outer.gain.least), max(most, outer.gain.most))
+    return found if HARMLESS.least <= found.least and found.most <= HARMLESS.most else None
 
 
 def _unless_plain(magnitude: Tensor, bias: Tensor) -> Tensor | None:
@@ -70,7 +86,8 @@ def _scale_into_layer(node: Node, nodes: Sequence[Node]) -> Node:
     if not isinstance(node.op, Scale):
         return node
     inner = nodes[node.inputs[0]]
-    if not isinstance(inner.op, Conv | Linear):
+    gain = _joint_gain(inner.op, node.op)
+    if not isinstance(inner.op, Conv | Linear) or gain is None:
         return node
     factor, offset = _per_channel(node.op.factor), _per_channel(node.op.offset)
     own = _per_channel(bias_magnitude(node.op))
@@ -83,6 +100,7 @@ def _scale_into_layer(node: Node, nodes: Sequence[Node]) -> Node:
         bias=bias,
         bias_size=_unless_plain(magnitude, bias),
         roundings=inner.op.roundings + node.op.roundings,
+        gain=gain,
     )
     return replace(node, op=op, inputs=inner.inputs)
 

@@ -22,8 +22,9 @@ TINY = 1.5e-38
 """More than one float32 operation loses where it underflows."""
 SMOOTH_ROUNDING = 2.0**-20
 """Granted to sigmoid and tanh, whose float32 forms no standard bounds: ONNX Runtime's were seen off by up to 3.2e-7."""
-LARGEST_SLACK = 1e31
-"""A slack is at least 9 float32 units of what the sums of one sign reach: below this no float32 sum can overflow."""
+LARGEST_SLACK = 1e25
+"""A slack is at least 9 float32 units of what the sums of one sign reach: below this no float32 sum can overflow, nor
+one of those that were taken together, which may have been 2^20 times as large (`rewrite.HARMLESS`)."""
 INPUT_SLACK = 2.0**-44
 """Share of an input's magnitude that pays for float64 rounding where a backward pass meets the box."""
 

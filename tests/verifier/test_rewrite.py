@@ -123,7 +123,7 @@ def test_scales_and_pads_are_taken_into_layers() -> None:
     for kind in ("Mul", "Add", "Sub", "Div"):
         v = net.op(kind, v, net.constant(net.random.uniform(0.5, 2, (3, 1, 1))))
     v = net.linear(net.op("Flatten", net.relu(v)), 4, 3 * 3 * 7)
-    v = net.op("Mul", net.constant([1.0, -2.0, 0.0, 3.0]), v)
+    v = net.op("Mul", net.constant([1.0, -2.0, 0.5, 3.0]), v)
     graph = assert_same_function(net.model(v))
     assert [k.__name__ for k in kinds(graph)] == ["Input", "Conv", "Relu", "Reshape", "Linear"]
 
