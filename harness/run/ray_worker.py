@@ -70,6 +70,7 @@ class RayWorker:
             self._wanted.options,
             log_dir=root / "logs" / f"{socket.gethostname()}-{os.getpid()}",
             on_progress=self._progress,
+            keep=True,
         )
         self._tool = make_tool(self._wanted.name, options)
         self._chunks: queue.SimpleQueue[Sequence[Job]] = queue.SimpleQueue()

@@ -79,6 +79,7 @@ class BuiltinTool:
         patience: Patience | None = None,
         memory_gib: float | None = None,
         on_progress: OnProgress | None = None,
+        keep: bool = False,
     ) -> None:
         """Makes the tool; nothing is started yet.
 
@@ -90,6 +91,8 @@ class BuiltinTool:
             patience: when to give up waiting; None: the defaults.
             memory_gib: GiB that the engine may take; None: what the machine can spare. It is killed beyond that.
             on_progress: told what the engine is working on, now and then.
+            keep: whether an engine that answered all waits for the next call of `decide`, until `close`. The kernel
+                ends it with the thread that started it, so all calls have to come from one.
         """
         self._log_path = log_dir.absolute() / LOG_NAME
         self._device = device
@@ -98,6 +101,8 @@ class BuiltinTool:
         self._patience = patience or Patience()
         self._memory_bytes = None if memory_gib is None else int(memory_gib * 2**30)
         self._on_progress = on_progress
+        self._keep = keep
+        self._kept: LineProcess | None = None
 
     @property
     def name(self) -> str:
@@ -128,6 +133,24 @@ class BuiltinTool:
         if len({(job.instance.network, job.limits) for job in jobs}) > 1 or len({job.key for job in jobs}) < len(jobs):
             raise ValueError("jobs of one call need one network, one set of limits and different keys")
         return _Decision(self, jobs).answers()
+
+    def close(self) -> None:
+        """Ends an engine that was kept."""
+        child, self._kept = self._kept, None
+        if child is not None:
+            child.end()
+
+    def take_kept(self) -> LineProcess | None:
+        """Returns the engine that an earlier call left, None where there is none; the caller ends it."""
+        child, self._kept = self._kept, None
+        return child
+
+    def leave(self, child: LineProcess) -> bool:
+        """Keeps an engine for the next call; returns False where it is not wanted, and has to be ended."""
+        if self._keep:
+            self.close()
+            self._kept = child
+        return self._keep
 
     def start(self) -> LineProcess:
         """Returns a newly started engine, waiting for requests.
@@ -190,6 +213,8 @@ class _Decision:
         batches = deque([[job] for job in jobs] if one_by_one else [jobs] if jobs else [])
         failures = 0
         try:
+            self._child = self._tool.take_kept()
+            self._warm = self._child is not None
             while batches:
                 batch, left = batches.popleft(), len(self._open)
                 began = monotonic()
@@ -216,6 +241,8 @@ class _Decision:
                     for job in list(self._open.values()):
                         yield self._failed(job, _Failure(reason), monotonic())
                     return
+            if self._child is not None and self._tool.leave(self._child):
+                self._child = None
         finally:
             self._end_child()
 

@@ -41,10 +41,18 @@ class ToolOptions:
     """A user's folder with VNN-COMP's scripts; the tool's name is then only a name."""
     bounds: ToolBounds = field(default_factory=ToolBounds)
     """What tools of others may use beside their time."""
+    keep: bool = False
+    """Whether our engine's process stays for the next call; see `BuiltinTool`."""
 
 
 def _builtin(options: ToolOptions) -> Tool:
-    return BuiltinTool(options.log_dir, device=options.device, seed=options.seed, on_progress=options.on_progress)
+    return BuiltinTool(
+        options.log_dir,
+        device=options.device,
+        seed=options.seed,
+        on_progress=options.on_progress,
+        keep=options.keep,
+    )
 
 
 def _adapter(name: str) -> Callable[[ToolOptions], Tool]:

@@ -258,6 +258,26 @@ def test_closing_the_iterator_ends_the_engine(bench: Bench) -> None:
     assert not _alive(pid)
 
 
+def test_an_engine_is_kept_for_the_next_call_where_that_is_wanted(bench: Bench) -> None:
+    tool = bench.tool({"crash": "crash"}, keep=True)
+    for keys in (["a", "b"], ["c"], ["crash"], ["d"]):
+        list(tool.decide(jobs_of(*keys)))
+    assert bench.history("asked") == [["a", "b"], ["c"], ["crash"], ["crash"], ["d"]]
+    pids = bench.history("start")
+    assert len(pids) == 3, "one for a, b and c, which crashes; another that crashes; one for d"
+    assert _alive(pids[-1])
+    tool.close()
+    assert not _alive(pids[-1])
+    tool.close()
+
+
+def test_an_engine_whose_answers_nobody_wants_is_not_kept(bench: Bench) -> None:
+    answers = bench.tool({"b": "hang"}, keep=True).decide(jobs_of("a", "b"))
+    next(answers)
+    answers.close()  # type: ignore[attr-defined]
+    assert not _alive(bench.history("start")[0])
+
+
 def test_no_jobs_start_no_engine(bench: Bench) -> None:
     assert list(bench.tool({}).decide([])) == []
     assert not (bench.folder / "history.jsonl").exists()
