@@ -100,6 +100,11 @@ class RayCluster:
             # The nodes are not needed for the report.
             self.close()
 
+    @property
+    def pid(self) -> int:
+        """Process id of the driver."""
+        return self._child.pid
+
     def close(self) -> None:
         """Ends the workers and the connection; calling it again changes nothing."""
         self._child.end(grace_s=20.0)

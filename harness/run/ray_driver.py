@@ -24,7 +24,7 @@ from harness.run.cluster_protocol import ClusterOffer, ClusterSettings, RemoteTo
 from harness.run.dispatch import Chunk, Dispatch
 from harness.run.machine import Machine, this_machine
 from harness.run.ray_fleet import Fleet, Heard, cores_of, room
-from harness.run.ray_worker import Said
+from harness.run.ray_worker import RayWorker, Said
 from harness.tools.contract import Answered
 
 START_S = 300.0
@@ -45,10 +45,18 @@ class Driver:
         settings: how the cluster is used.
         requests: from the runner.
         events: to it.
+        worker: what runs on the nodes.
     """
 
-    def __init__(self, ray: Any, settings: ClusterSettings, requests: IO[str], events: IO[str]) -> None:
-        self._ray, self._settings, self._requests, self._events = ray, settings, requests, events
+    def __init__(
+        self,
+        ray: Any,
+        settings: ClusterSettings,
+        requests: IO[str],
+        events: IO[str],
+        worker: type[RayWorker] = RayWorker,
+    ) -> None:
+        self._ray, self._settings, self._requests, self._events, self._worker = ray, settings, requests, events, worker
         self._networks: dict[str, Any] = {}
         self._lines: dict[str, str] = {}
         self._beat = monotonic()
@@ -67,7 +75,7 @@ class Driver:
         if not line:
             return
         tool = RemoteTool.from_json(json.loads(line))
-        fleet = Fleet(self._ray, self._settings, tool, lambda text: self._tell({"event": "note", "text": text}))
+        fleet = Fleet(self._ray, self._settings, tool, self._remark, self._worker)
         try:
             if self._assemble(fleet, offer):
                 line = self._requests.readline()
@@ -194,6 +202,9 @@ class Driver:
         self._tell({"event": "lost", "reason": f"no worker for {NODES_S:.0f} s{reason}"})
         return True
 
+    def _remark(self, text: str) -> None:
+        self._tell({"event": "note", "text": text})
+
     def _tell(self, event: Mapping[str, object]) -> None:
         self._say(json.dumps(event) + "\n")
 
@@ -211,8 +222,12 @@ def _end(_signal: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
-def main() -> int:
-    """Connects, serves the runner, and leaves; returns the exit code."""
+def main(worker: type[RayWorker] = RayWorker) -> int:
+    """Connects, serves the runner, and leaves; returns the exit code.
+
+    Args:
+        worker: what runs on the nodes.
+    """
     settings = ClusterSettings.from_json(sys.argv[1])
     # Ray prints to standard output now and then: keep the protocol's stream to ourselves.
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
@@ -223,7 +238,7 @@ def main() -> int:
     import ray
 
     try:
-        Driver(ray, settings, sys.stdin, events).run()
+        Driver(ray, settings, sys.stdin, events, worker).run()
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         ray.shutdown()

@@ -77,10 +77,18 @@ class Fleet:
         settings: how the cluster is used.
         tool: what the workers run.
         note: told in one line what a person should know.
+        worker: what runs on the nodes.
     """
 
-    def __init__(self, ray: Any, settings: ClusterSettings, tool: RemoteTool, note: Callable[[str], None]) -> None:
-        self._ray, self._settings, self._tool, self._note = ray, settings, tool, note
+    def __init__(
+        self,
+        ray: Any,
+        settings: ClusterSettings,
+        tool: RemoteTool,
+        note: Callable[[str], None],
+        worker: type[RayWorker] = RayWorker,
+    ) -> None:
+        self._ray, self._settings, self._tool, self._note, self._worker = ray, settings, tool, note, worker
         self._members: list[Member] = []
         self._failures: Counter[str] = Counter()
         self._aside: dict[str, str] = {}
@@ -155,7 +163,7 @@ class Fleet:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         actor = (
-            self._ray.remote(RayWorker)
+            self._ray.remote(self._worker)
             .options(
                 num_cpus=cores,
                 num_gpus=1 if self._tool.options.device == "cuda" else 0,

@@ -21,8 +21,8 @@ from harness.run.cluster_protocol import RemoteTool, encode_said
 from harness.run.executors import answers_of
 from harness.run.machine import this_machine
 from harness.run.node_cache import NodeCache
-from harness.tools.contract import Answered, Progress
-from harness.tools.registry import make_tool
+from harness.tools.contract import Answered, Progress, Tool
+from harness.tools.registry import ToolOptions, make_tool
 
 BEAT_S = 10.0
 """A worker that is alive says something at least this often while it has a chunk."""
@@ -72,12 +72,16 @@ class RayWorker:
             on_progress=self._progress,
             keep=True,
         )
-        self._tool = make_tool(self._wanted.name, options)
+        self._tool = self.make(self._wanted.name, options)
         self._chunks: queue.SimpleQueue[Sequence[Job]] = queue.SimpleQueue()
         self._said: queue.SimpleQueue[Said | Doing | _Over] = queue.SimpleQueue()
         self._told = 0.0
         # The kernel ends a tool's process with the thread that started it, so one thread serves all chunks.
         threading.Thread(target=self._serve, name="tool", daemon=True).start()
+
+    def make(self, name: str, options: ToolOptions) -> Tool:
+        """Returns the tool of that name; a worker of another kind, such as a benchmark's, makes its own."""
+        return make_tool(name, options)
 
     def ready(self) -> dict[str, Any]:
         """Returns the host's name and why this worker cannot be used; the reason is empty for one that can."""
