@@ -67,7 +67,9 @@ def carry_out(run: Callable[[Reporter], RunSummary], *, as_json: bool, hint: Cal
 
 
 def _resume_hint(plans: list[RunPlan]) -> str:
-    return f"; continue with: {plans[-1].command} --resume" if plans else ""
+    return (
+        f"; continue with: {plans[-1].command} --resume" if plans else "; continue with the same command and --resume"
+    )
 
 
 def _say(out: Console, text: str) -> None:

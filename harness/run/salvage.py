@@ -19,6 +19,8 @@ from harness.run import digests
 from harness.run.access import DamagedStoreError, readable_store
 from harness.run.store import Store
 
+SCRATCH = ".mend-"
+"""How the name of a folder begins in which a file is mended; one that is there without a run was left by a kill."""
 _LEAST_ROW = 40
 """Bytes that no row is smaller than, so that a file of a size holds no more rows than that."""
 _PAGE_COUNT_AT = 28
@@ -87,7 +89,7 @@ def _is_damage(error: UsageError) -> bool:
 
 
 def _mend(path: Path, error: UsageError) -> Salvaged:
-    with readable_store(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=".mend-") as scratch:
+    with readable_store(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=SCRATCH) as scratch:
         good = _good_rows(path, Path(scratch))
         if not good.results and not good.header:
             raise error

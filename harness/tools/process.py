@@ -14,8 +14,10 @@ from queue import Empty, Full, Queue
 from time import monotonic, sleep
 from types import TracebackType
 from typing import IO, NamedTuple, Self
+from uuid import uuid4
 
 from harness.domain import LgBenchError
+from harness.tools import tree
 from harness.tools.guard import MemoryGuard
 
 _LEASH = Path(__file__).with_name("leash.py")
@@ -72,7 +74,8 @@ class LineProcess:
             OSError: the log cannot be opened, or no process can be started.
         """
         leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
-        leash += [f"{name}={value}" for name, value in (settings or {}).items()]
+        self._mark = uuid4().hex
+        leash += [f"{name}={value}" for name, value in {**(settings or {}), tree.MARK: self._mark}.items()]
         log_path.parent.mkdir(parents=True, exist_ok=True)
         self._log_path = log_path
         with log_path.open("ab") as log:
@@ -135,6 +138,8 @@ class LineProcess:
             self._exit(grace_s)
             self._signal(signal.SIGKILL)
             self._process.wait()
+            # What left the group, or lost its parent, is known by its environment.
+            tree.end_marked(self._mark)
             self._reader.join(_PIPE_PATIENCE_S)
             # A process that left the group may still hold a pipe; closing our end would wait for it.
             if not self._reader.is_alive():

@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,8 +23,6 @@ from harness.tools import tree
 _KEEPER = Path(__file__).with_name("keeper.py")
 _ENDING_S = 15.0
 _LOG_TAIL = 4096
-_ORPHAN_ROUNDS = 100
-_ORPHAN_PAUSE_S = 0.02
 
 
 class SupervisionError(LgBenchError):
@@ -157,21 +154,10 @@ def supervise(
     try:
         return [StepReport(**report) for report in json.loads(written)]
     except (ValueError, TypeError) as error:
-        _end_orphans(mark)
+        # Its first process died with it, but not what that had started.
+        tree.end_marked(mark)
         last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
         raise SupervisionError(f"the supervising process ended early ({last or keeper.returncode})") from error
-
-
-def _end_orphans(mark: str) -> None:
-    """Kills what a supervising process that was killed has left: its first process died with it, but not the others."""
-    for _ in range(_ORPHAN_ROUNDS):
-        left = tree.marked(mark)
-        for pid in left:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        if not left:
-            return
-        time.sleep(_ORPHAN_PAUSE_S)
 
 
 def last_line(log: Path, start: int = 0) -> str:

@@ -6,10 +6,11 @@ Read from `/proc`; the standard library alone, because the supervising process (
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import NamedTuple
 
 MARK = "LGBENCH_TREE"
@@ -18,6 +19,7 @@ MARK = "LGBENCH_TREE"
 POLL_S = 0.1
 """Seconds between two looks at processes that are far from their limits."""
 
+_END_ROUNDS, _END_PAUSE_S = 100, 0.02
 _SHORTEST_POLL_S = 0.004
 _GROWTH = 8 * 2**30
 """Bytes a second that processes are held to be able to take; a look comes before they could be 5 % over."""
@@ -75,6 +77,18 @@ def marked(value: str) -> list[int]:
             if wanted in Path(f"/proc/{int(name)}/environ").read_bytes().split(b"\0") and _state(int(name)) != "Z":
                 found.append(int(name))
     return found
+
+
+def end_marked(value: str) -> None:
+    """Kills the processes that `marked` finds, and whatever they start meanwhile."""
+    for _ in range(_END_ROUNDS):
+        left = marked(value)
+        for pid in left:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if not left:
+            return
+        sleep(_END_PAUSE_S)
 
 
 def resident_bytes(pid: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from harness.formats.vnnlib import robustness_box, write_robustness_property
 from harness.report.source import HEADER_META, NEXT_HEADER_META, STORE_FILE
 from harness.run.access import usable_folder
 from harness.run.lock import run_lock
-from harness.run.salvage import mend_store
+from harness.run.salvage import SCRATCH, mend_store
 from harness.run.store import Store
 from harness.workflow.plan import CheckedNetwork
 
@@ -81,10 +82,20 @@ def open_run(folder: Path, *, resume: bool) -> Iterator[Store]:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"{folder}: cannot be written; choose another --out, or change its permissions")
     with run_lock(folder):
+        with usable_folder(folder):
+            _sweep(folder)
         if not resume and Store.is_begun(folder / STORE_FILE):
             raise UsageError(f"{folder}: has results already; continue them with --resume, or choose another --out")
         with Store.open(folder / STORE_FILE, create=True) as store, usable_folder(folder):
             yield store
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what a killed run was writing: its files had not got their names yet."""
+    for part in folder.rglob(".*.part"):
+        part.unlink(missing_ok=True)
+    for scratch in folder.glob(f"{SCRATCH}*"):
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def float_images(images: ImageSet) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
