@@ -64,19 +64,19 @@ def mend_store(path: Path) -> Salvaged | None:
     leaves one of the two files in place. To be called by whoever holds the folder's lock.
 
     Returns:
-        What was saved; None where the file is not damaged, or there is none.
+        What was saved; None where the file is not damaged: it is good, or there is none, or a run was ended before it
+        had made its tables, or it is none of ours.
 
     Raises:
-        UsageError: nothing of it can be saved, and it is as it was; or it is no store, or cannot be read or written.
+        UsageError: nothing of it can be saved, and it is as it was; or what is new cannot be written.
     """
     if not path.exists() or not path.stat().st_size:
         return None
     try:
         Store.read(path).close()
     except UsageError as error:
-        if not _is_damage(error):
-            raise
-        return _mend(path, error)
+        if _is_damage(error):
+            return _mend(path, error)
     return None
 
 
