@@ -113,9 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = [["memory beyond the limit", "median", "greatest"]]
     rows += [[name, f"{sorted(found)[len(found) // 2]:+.1%}", f"{max(found):+.1%}"] for name, found in over.items()]
     print("\n".join(columns(rows)))
-    print(
-        f"a deaf tool with deaf children, alive after its limit: {sorted(late)[len(late) // 2]:.2f} s, {max(late):.2f} s"
-    )
+    middle = sorted(late)[len(late) // 2]
+    print(f"a deaf tool with deaf children, alive after its limit: median {middle:.2f} s, greatest {max(late):.2f} s")
     print(f"load of the host: {os.getloadavg()[0]:.1f}")
     held = max(map(max, over.values())) <= MOST_OVER and max(late) <= MOST_LATE_S
     return 0 if held else 1

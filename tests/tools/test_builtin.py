@@ -170,15 +170,14 @@ def test_a_warm_engine_is_killed_within_two_seconds_of_a_limit_on_wall_time(benc
     assert time.monotonic() - began < 300.0
 
 
-def test_a_stopped_engine_is_killed_and_the_others_are_decided(bench: Bench) -> None:
+def test_a_stopped_engine_is_killed_and_started_again(bench: Bench) -> None:
     patience = Patience(grace_s=60.0, silence_s=0.0)
-    limits = Limits(2.0, "work")
-    said = {
-        job.key: answer
-        for job, answer in bench.tool({"bad": "stop"}, patience=patience).decide(jobs_of("a", "bad", limits=limits))
-    }
+    limits = Limits(4.0, "work")
+    tool = bench.tool({"bad": "stop_once"}, patience=patience)
+    said = verdicts(list(tool.decide(jobs_of("a", "bad", limits=limits))))
 
-    assert (said["a"].verdict, said["bad"].verdict) == (Verdict.UNSAT, Verdict.ERROR)
+    assert said == {"a": Verdict.UNSAT, "bad": Verdict.UNSAT}
+    assert len(bench.history("start")) == 2
     assert not any(_alive(pid) for pid in bench.history("start"))
 
 
