@@ -323,7 +323,7 @@ def _compose(path: Path, text: str, model: type[BaseModel]) -> yaml.MappingNode:
         # A few lines of references to references stand for more text than any memory holds.
         alias = next((event for event in yaml.parse(text, yaml.SafeLoader) if isinstance(event, yaml.AliasEvent)), None)
         if alias is not None:
-            line = alias.start_mark.line + 1
+            line = alias.start_mark.line + 1 if alias.start_mark else 1
             raise UsageError(f"{path}:{line}: '*{alias.anchor}' refers to another place; write the value out")
         document = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:

@@ -88,9 +88,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
     content = archive.read(entry)
     stream = io.BytesIO(content)
-    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)  # type: ignore[no-untyped-call]
+    shape, _, dtype = read(stream)
     values = 1
     for size in shape:
         values *= int(size)
@@ -98,4 +98,5 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
     if dtype.hasobject or values < 0 or values * dtype.itemsize > len(content):
         raise ValueError(f"'{entry.filename}' is no plain array, or shorter than it says")
     stream.seek(0)
-    return cast("NDArray[Any]", np.lib.format.read_array(stream, allow_pickle=False))  # type: ignore[no-untyped-call]
+    array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    return array

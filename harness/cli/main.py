@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "verify": LazyCommand("harness.cli.verify", "verify", "Decide one property of one network."),
     "show": LazyCommand("harness.cli.show", "show", "Print the results of a run."),
     "report": LazyCommand("harness.cli.report", "report", "Write a run's report page again."),
+    "audit": LazyCommand("harness.cli.audit", "audit", "Check a run again: hashes, counterexamples, proofs."),
     "transfer": LazyCommand("harness.cli.transfer", "transfer", "Show one network's counterexamples to another."),
     "train": LazyCommand("harness.cli.train", "train", "Train a network adversarially."),
     "score": LazyCommand("harness.cli.score", "score", "Score the significance of a network's neurons."),

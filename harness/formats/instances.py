@@ -163,7 +163,9 @@ def _find(file: Path) -> tuple[Path, str]:
 def _inside(where: str, folder: Path, name: str) -> Path:
     """Returns the file that a row names; the name alone decides that it lies in the folder."""
     parts = PurePosixPath(name).parts
-    if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
+    if not name.isprintable():
+        raise UsageError(f"{where}: '{name}' has characters that no file of a benchmark has in its name; rename it")
+    if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name:
         raise UsageError(f"{where}: '{name}' does not lie in the list's folder; write it relative to {folder}")
     return folder.joinpath(*parts)
 

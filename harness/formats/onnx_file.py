@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,26 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from harness.domain import FloatArray, UsageError
 from harness.formats.compressed import read_bytes
+from harness.formats.onnx_limits import check_limits, stored_tensors
 
+FATAL_ONLY = 4
+"""ONNX Runtime's level of logging: what it writes to standard error otherwise is also in its exceptions."""
 _ORT_TYPES: dict[str, np.dtype[np.floating[Any]]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(double)": np.dtype(np.float64),
 }
-_LOAD_ERRORS = (
+_ERRORS = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
     ort_errors.InvalidGraph,
     ort_errors.InvalidProtobuf,
     ort_errors.NotImplemented,
     ort_errors.RuntimeException,
+    # What its binding makes of texts that are no UTF-8, and of C++ exceptions.
+    MemoryError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
 )
 
 
@@ -73,8 +80,8 @@ def load_model_bytes(path: Path) -> bytes:
         raise UsageError(f"{path}: not an ONNX model; check that it is the right file") from error
     if not model.graph.node and not model.graph.output:
         raise UsageError(f"{path}: not an ONNX model (it has no graph); check that it is the right file")
-    for tensor in _tensors(model.graph):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+    for tensor in stored_tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise UsageError(f"{path}: the weights '{tensor.name}' are in another file; save the model as one file")
     return data
 
@@ -87,21 +94,23 @@ def open_session(source: bytes | Path, threads: int = 1) -> OnnxSession:
         threads: threads that one evaluation may use.
 
     Raises:
-        UsageError: the model cannot be read or run, or has other inputs or outputs than one of each.
+        UsageError: the model cannot be read or run, has other inputs or outputs than one of each, or would take more
+            memory or time than a network may (`harness.formats.onnx_limits`).
     """
     label = str(source) if isinstance(source, Path) else "the network"
     data = load_model_bytes(source) if isinstance(source, Path) else source
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = FATAL_ONLY
+    check_limits(data, label)
     try:
         runtime = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except _LOAD_ERRORS as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"{label}: ONNX Runtime cannot load it ({reason}); check the model") from error
+        ends = (("input", runtime.get_inputs()), ("output", runtime.get_outputs()))
+    except _ERRORS as error:
+        raise UsageError(f"{label}: ONNX Runtime cannot load it ({_first_line(error)}); check the model") from error
     tensors = []
-    for kind, found in (("input", runtime.get_inputs()), ("output", runtime.get_outputs())):
+    for kind, found in ends:
         if len(found) != 1:
             names = ", ".join(tensor.name for tensor in found) or "none"
             raise UsageError(f"{label}: needs exactly one {kind}, but has {len(found)} ({names}); export it with one")
@@ -121,11 +130,18 @@ def run_flat(session: OnnxSession, x: FloatArray) -> NDArray[np.floating[Any]]:
 
     Raises:
         ValueError: `x` is not a flat array of the network's input size.
+        UsageError: the network can be loaded, but not evaluated.
     """
     info = session.input
     if x.shape != (info.size,):
         raise ValueError(f"the network takes {info.size} values, not an array of shape {x.shape}")
-    (y,) = session.runtime.run([session.output.name], {info.name: x.astype(info.dtype).reshape(info.shape)})
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = FATAL_ONLY
+    given = {info.name: x.astype(info.dtype).reshape(info.shape)}
+    try:
+        (y,) = session.runtime.run([session.output.name], given, options)
+    except _ERRORS as error:
+        raise UsageError(f"the network cannot be evaluated on ONNX Runtime ({_first_line(error)})") from error
     return np.asarray(y).ravel()
 
 
@@ -137,13 +153,5 @@ def _info(label: str, kind: str, found: onnxruntime.NodeArg) -> TensorInfo:
     return TensorInfo(found.name, shape, dtype)
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Yields every stored tensor of a graph and of the graphs inside it."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _tensors(inner)
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -15,7 +15,18 @@ import numpy as np
 
 from harness.domain import UsageError
 from harness.formats.vnnlib2_text import QueryText
-from harness.formats.vnnlib_formula import AllOf, AnyOf, Atom, Formula, InputBounds, Linear, added, compared, scaled
+from harness.formats.vnnlib_formula import (
+    MAX_FACTORS,
+    AllOf,
+    AnyOf,
+    Atom,
+    Formula,
+    InputBounds,
+    Linear,
+    RunningSum,
+    compared,
+    scaled,
+)
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -33,6 +44,8 @@ TYPES: Mapping[str, str] = {
     **{f"{kind}{bits}": f"{word}{bits}" for kind, word in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)},
 }
 """The parser's name of an element type to the standard's; of those that a network may have."""
+MAX_ELEMENTS = 2**22
+"""Of one declared tensor: a few characters declare any number of them."""
 _OPERATORS = {
     "LessThan": "<",
     "LessEqual": "<=",
@@ -186,6 +199,8 @@ class _Extraction:
             # The parser takes any word, and then checks no constants.
             raise self.places.error(place, f"the type of {node.name} is none that is known here; write float32 or real")
         tensor = Tensor(node.name, dtype, tuple(node.shape), first, place)
+        if not 0 < tensor.size <= MAX_ELEMENTS:
+            raise self.places.error(place, f"{node.name} has {tensor.size} elements; 1 to {MAX_ELEMENTS} are supported")
         self.tensors[tensor.name] = tensor
         return tensor
 
@@ -237,13 +252,15 @@ class _Extraction:
         return Linear({}, value)
 
     def _sum(self, nodes: Sequence[_Node], sign: float, place: int) -> Linear:
-        result = self._linear(nodes[0], place)
+        total = RunningSum(self._linear(nodes[0], place))
         for node in nodes[1:]:
-            result = added(result, self._linear(node, place), sign)
-        return result
+            total.add(self._linear(node, place), sign)
+        return total.linear()
 
     def _product(self, nodes: Sequence[_Node], place: int) -> Linear:
         result = Linear({}, 1.0)
+        if len(nodes) > MAX_FACTORS:
+            raise self.places.error(place, f"a product of more than {MAX_FACTORS} factors; multiply the numbers")
         for node in nodes:
             factor = self._linear(node, place)
             if result.terms and factor.terms:

@@ -13,6 +13,8 @@ from harness.domain import BoolArray, FloatArray, UsageError
 
 MAX_DEPTH = 64
 """Brackets nested deeper are refused."""
+MAX_FACTORS = 64
+"""Longer products are refused: each factor is a pass over all terms."""
 
 
 class Places(Protocol):
@@ -89,12 +91,29 @@ def scaled(linear: Linear, factor: float) -> Linear:
     return Linear({key: factor * value for key, value in linear.terms.items()}, factor * linear.constant)
 
 
+class RunningSum:
+    """A sum that grows term by term in time proportional to what is added."""
+
+    def __init__(self, first: Linear) -> None:
+        """Begins with `first`."""
+        self._terms, self._constant = dict(first.terms), first.constant
+
+    def add(self, other: Linear, sign: float) -> None:
+        """Adds `sign * other`."""
+        for key, factor in other.terms.items():
+            self._terms[key] = self._terms.get(key, 0.0) + sign * factor
+        self._constant += sign * other.constant
+
+    def linear(self) -> Linear:
+        """Returns the sum."""
+        return Linear(self._terms, self._constant)
+
+
 def added(left: Linear, right: Linear, sign: float) -> Linear:
     """Returns `left + sign * right`."""
-    terms = dict(left.terms)
-    for key, factor in right.terms.items():
-        terms[key] = terms.get(key, 0.0) + sign * factor
-    return Linear(terms, left.constant + sign * right.constant)
+    total = RunningSum(left)
+    total.add(right, sign)
+    return total.linear()
 
 
 def compared(operator: str, left: Linear, right: Linear, places: Places, token: int) -> Formula:

@@ -18,6 +18,11 @@ from harness.formats.vnnlib_formula import AllOf, AnyOf, Atom, Formula, InputBou
 MAX_CONJUNCTIONS = 100_000
 """More are refused: the formula is a product of disjunctions that no verifier could work off."""
 
+_MANY = 10**9
+"""A product of thousands of disjunctions has thousands of digits, which nobody needs to know."""
+MAX_NUMBERS = 2**25
+"""Bounds, coefficients and constraints of all conjunctions together; more are refused for their memory and time."""
+
 Conjunction = tuple[Atom, ...]
 
 
@@ -39,9 +44,15 @@ def normalise(statements: Statements) -> Property:
     shared = box.take(common)
     cases: dict[bytes, tuple[_Bounds, list[OutputPolytope]]] = {}
     if shared is not None:
+        numbers = 0
         for conjunction in _disjunctive(statements, formulas):
             case = _Bounds(statements, box)
             rows = case.take(conjunction)
+            numbers += len(conjunction) + case.own * 6 * len(case.lower)
+            numbers += 0 if rows is None else (len(shared) + len(rows)) * statements.outputs
+            if numbers > MAX_NUMBERS:
+                message = f"the disjunctions multiply to more than {MAX_NUMBERS} numbers; split the property"
+                raise statements.stream.error(_first_token(formulas[0]) if formulas else 0, message)
             if rows is not None:
                 _, polytopes = cases.setdefault(case.key(), (case, []))
                 polytopes.append(_polytope(statements, (*shared, *rows)))
@@ -156,7 +167,7 @@ def _split(formulas: Iterable[Formula]) -> tuple[list[Atom], list[Formula]]:
 
 def _disjunctive(statements: Statements, formulas: list[Formula]) -> Iterator[Conjunction]:
     """Yields the conjunctions of the formulas' disjunctive normal form, in the order of the text."""
-    count = math.prod(map(_count, formulas))
+    count = _product(map(_count, formulas))
     if count > MAX_CONJUNCTIONS:
         message = f"the disjunctions multiply to {count} cases, more than {MAX_CONJUNCTIONS}; split the property"
         raise statements.stream.error(_first_token(formulas[0]), message)
@@ -178,7 +189,17 @@ def _count(formula: Formula) -> int:
     if isinstance(formula, Atom):
         return 1
     counts = map(_count, formula.parts)
-    return math.prod(counts) if isinstance(formula, AllOf) else sum(counts)
+    return _product(counts) if isinstance(formula, AllOf) else sum(counts)
+
+
+def _product(counts: Iterable[int]) -> int:
+    """Returns the product, or some number of at least `_MANY` that it is not below."""
+    result = 1
+    for count in counts:
+        result *= count
+        if result >= _MANY:
+            break
+    return result
 
 
 def _first_token(formula: Formula) -> int:

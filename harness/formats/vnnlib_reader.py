@@ -11,14 +11,15 @@ import re
 
 from harness.formats.vnnlib_formula import (
     MAX_DEPTH,
+    MAX_FACTORS,
     AllOf,
     AnyOf,
     Atom,
     Formula,
     InputBounds,
     Linear,
+    RunningSum,
     Statements,
-    added,
     compared,
     scaled,
 )
@@ -193,16 +194,28 @@ class _Reader:
         result, after = self._term(index + 2, depth + 1)
         if operator == "-" and self.tokens[after] == ")":
             return scaled(result, -1.0), after + 1
+        if operator == "*":
+            result, after = self._product(result, after, depth)
+        else:
+            total = RunningSum(result)
+            while self.tokens[after] not in (")", END):
+                other, after = self._term(after, depth + 1)
+                total.add(other, 1.0 if operator == "+" else -1.0)
+            result = total.linear()
+        return result, self._close(after, index)
+
+    def _product(self, result: Linear, after: int, depth: int) -> tuple[Linear, int]:
+        factors = 1
         while self.tokens[after] not in (")", END):
             start = after
             other, after = self._term(after, depth + 1)
-            if operator == "*":
-                if result.terms and other.terms:
-                    raise self.stream.error(start, "a product of variables; only linear constraints are supported")
-                result = scaled(other, result.constant) if other.terms else scaled(result, other.constant)
-            else:
-                result = added(result, other, 1.0 if operator == "+" else -1.0)
-        return result, self._close(after, index)
+            factors += 1
+            if result.terms and other.terms:
+                raise self.stream.error(start, "a product of variables; only linear constraints are supported")
+            if factors > MAX_FACTORS:
+                raise self.stream.error(start, f"a product of more than {MAX_FACTORS} factors; multiply the numbers")
+            result = scaled(other, result.constant) if other.terms else scaled(result, other.constant)
+        return result, after
 
     def _close(self, index: int, start: int) -> int:
         word = self.tokens[index]

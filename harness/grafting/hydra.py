@@ -285,12 +285,17 @@ class HydraTraining:
             payload = torch.load(path, map_location=self.device, weights_only=True)
         except Exception as error:
             raise UsageError(f"{path}: not a readable checkpoint ({error}); delete it to start again") from error
+        if not isinstance(payload, dict):
+            raise UsageError(f"{path}: not a checkpoint; delete it to start again")
         if payload.get("schema") != CHECKPOINT_SCHEMA or payload.get("origin") != self.origin:
             raise UsageError(f"{path}: a checkpoint of other scores; delete it or name another file")
-        with torch.no_grad():
-            self.network.scores.copy_(payload["scores"])
-        self.optimizer.load_state_dict(payload["optimizer"])
-        self.step = payload["step"]
+        try:
+            with torch.no_grad():
+                self.network.scores.copy_(payload["scores"])
+            self.optimizer.load_state_dict(payload["optimizer"])
+            self.step = int(payload["step"])
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise UsageError(f"{path}: a damaged checkpoint ({error}); delete it to start again") from error
 
 
 def _gate_(network: nn.Module, name: str, slope: float) -> _Gate:

@@ -120,7 +120,7 @@ def replay_with_outputs(
     try:
         y = run_flat(session, x)
     except Exception as error:  # noqa: BLE001 - ONNX Runtime has no common error class; whatever it says is the result
-        return _no(WitnessVerdict.UNSUPPORTED, f"ONNX Runtime cannot run it: {str(error).splitlines()[0]}")
+        return _no(WitnessVerdict.UNSUPPORTED, next(iter(str(error).splitlines()), type(error).__name__))
     stated = _STATED.get(rules)
     check = _check(prop, x, y) if stated is None else _check_stated(prop, counterexample, y, stated)
     if check.counts and not (np.isfinite(x).all() and np.isfinite(y).all()):

@@ -316,6 +316,8 @@ class Trainer:
             payload = torch.load(path, map_location=self.device, weights_only=True)
         except Exception as error:
             raise UsageError(f"{path}: not a readable checkpoint ({error}); delete it to start again") from error
+        if not isinstance(payload, dict):
+            raise UsageError(f"{path}: not a checkpoint; delete it to start again")
         if payload.get("schema") != CHECKPOINT_SCHEMA or payload.get("config") != self.config.digest():
             raise UsageError(f"{path}: a checkpoint of another configuration; delete it or name another file")
         # Grafting masks are part of the state, so a foreign checkpoint would silently replace the mask.
@@ -323,16 +325,19 @@ class Trainer:
             raise UsageError(
                 f"{path}: a checkpoint that began from another network or other images; delete it or name another file"
             )
-        self.network.load_state_dict(payload["network"])
-        self.optimizer.load_state_dict(payload["optimizer"])
-        self.state = TrainingState(
-            payload["epoch"],
-            payload["step"],
-            payload["loss_sum"],
-            [EpochRecord(**r) for r in payload["history"]],
-            payload["best_ra"],
-            payload["best_weights"],
-        )
+        try:
+            self.network.load_state_dict(payload["network"])
+            self.optimizer.load_state_dict(payload["optimizer"])
+            self.state = TrainingState(
+                payload["epoch"],
+                payload["step"],
+                payload["loss_sum"],
+                [EpochRecord(**r) for r in payload["history"]],
+                payload["best_ra"],
+                payload["best_weights"],
+            )
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise UsageError(f"{path}: a damaged checkpoint ({error}); delete it to start again") from error
 
 
 def _origin(network: nn.Module, train: ImageSet) -> str:

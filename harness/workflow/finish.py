@@ -19,6 +19,7 @@ from harness.report.source import HEADER_META, JOBS_META, MANIFESTS_META, NEXT_H
 from harness.run.outputs import write_counterexamples, write_results_csv
 from harness.run.store import Store
 from harness.run.stored import Place, job_place
+from harness.workflow.manifest import MANIFEST_META, leave_manifest
 from harness.workflow.options import RunPlan, RunSummary
 from harness.workflow.transfer import leave_transfers, measure_transfers
 
@@ -64,7 +65,7 @@ def note_start(header: RunHeader, store: Store) -> None:
 def note_plan(run: PlannedRun, store: Store) -> None:
     """Records what is planned, before the first result, so that also a killed run can be read and resumed."""
     planned = {MANIFESTS_META: dict(run.manifests), JOBS_META: run.places, HEADER_META: run.header.to_json()}
-    store.meta.set_all({**planned, NEXT_HEADER_META: None})
+    store.meta.set_all({**planned, NEXT_HEADER_META: None, MANIFEST_META: None})
 
 
 def finish(run: PlannedRun, store: Store, *, interrupted: bool) -> RunSummary:
@@ -83,6 +84,7 @@ def finish(run: PlannedRun, store: Store, *, interrupted: bool) -> RunSummary:
     write_counterexamples(store, results, folder / COUNTEREXAMPLE_FOLDER, properties)
     write_results_csv(folder / RESULTS_FILE, run.plan.benchmark, run.jobs, results)
     write_atomically(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+    leave_manifest(replace(run, header=header), store)
     if not interrupted:
         _show_examples(run)
     return RunSummary(folder, summary, write_report(folder), interrupted)

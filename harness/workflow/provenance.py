@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ def provenance(plan: RunPlan, networks: Mapping[str, str], tool_identity: str, s
         "device": plan.device.name,
         "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
+        "system": system_name(),
         "versions": {name: package_version(name) for name in PACKAGES},
+        "packages": installed_packages(),
         "git": git_revision(source),
         "tool_identity": tool_identity,
         "networks": dict(networks),
@@ -43,6 +45,20 @@ def foreign_provenance(plan: RunPlan) -> dict[str, Any]:
     bounds = plan.bounds.words()
     found: dict[str, Any] = {} if plan.tool_dir is None else {"tool_dir": str(plan.tool_dir)}
     return found | ({"tool_bounds": bounds} if any(value is not None for value in bounds.values()) else {})
+
+
+def installed_packages() -> str:
+    """Returns every installed package with its version, sorted, on one line: what an image carries."""
+    found = {(one.metadata["Name"] or "?").lower(): one.version for one in distributions()}
+    return ", ".join(f"{name} {number}" for name, number in sorted(found.items()))
+
+
+def system_name() -> str | None:
+    """Returns the distribution's name and version; None where the system does not say."""
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME")
+    except OSError:
+        return None
 
 
 def package_version(name: str) -> str | None:
