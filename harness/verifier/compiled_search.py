@@ -7,7 +7,7 @@ hundredths of a second so that clocks are looked at and counterexamples tried.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +85,8 @@ class CompiledSearch:
         self.network, self.config = network, config
         self.max_domains = UNLIMITED if max_domains is None else max_domains
         self.should_stop, self.confirm = should_stop, confirm
-        self.give_up_after, self.barren, self.idle, self.next_corner = give_up_after, 0, 0, 0
+        self.roots_wait, self.give_up_after = True, give_up_after
+        self.barren, self.idle, self.next_corner = 0, 0, 0
         self.step, self.sifting_steps, self.sifted, self.empty = config.sift_every, _first_steps(network), 0, 0
         n, margins, d = network.neurons, len(network.e), network.inputs
         self.block, self.pending = (
@@ -115,7 +116,8 @@ class CompiledSearch:
         Args:
             slices: after so many it ends as LARGE, and the next call goes on; None: as the search was made.
         """
-        if not self.domains:
+        if self.roots_wait:
+            self.roots_wait = False
             found = self._roots()
             if found is not None:
                 return self._result(Outcome.FALSIFIED, found)
@@ -159,11 +161,42 @@ class CompiledSearch:
         """Whether many of the domains that were sifted had no point."""
         return WORTH * self.empty > self.sifted > 0
 
+    def split(self) -> CompiledSearch:
+        """Gives every other open domain to a new search, which goes on with what was learned so far."""
+        search.certify(self.exact, self.pending, self.scratch.waiting, self.stack, self.counters)
+        other = CompiledSearch(
+            self.network, self.config, self.max_domains, self.should_stop, self.confirm, self.give_up_after,
+            (self.fast, self.exact),
+        )  # fmt: skip
+        other.roots_wait, other.step, other.sifting_steps = False, self.step, self.sifting_steps
+        for mine, its in zip(self.pseudo, other.pseudo, strict=True):
+            its[:] = mine
+        count = self._open()
+        other._begin_with(Stack(*(a[1:count:2] for a in self.stack)))
+        self._begin_with(Stack(*(a[:count:2] for a in self.stack)))
+        return other
+
+    def _begin_with(self, open_: Stack) -> None:
+        """Makes these the open domains, all in one frame."""
+        count = len(open_.lb)
+        room = _stack(max(ROOM, 2 * count + 3 * LANES), self.network.neurons)
+        for mine, given in zip(room, open_, strict=True):
+            mine[:count] = given
+        self.stack, self.frames = room, [_Frame(0)]
+        self.counters[search.DEFERRED], self.counters[search.COUNT] = 0, count
+        if self.give_up_after is None:
+            self.counters[search.DEEPEST_HERE] = room.depth[:count].min(initial=0) + self.step
+
     def _slice(self, rounds: int) -> int:
         return search.run(
             self.fast, self.exact, self.block, self.pending, self.stack, self.scratch, self.pseudo, self.counters,
             self.steps, rounds, self.max_domains,
         )  # fmt: skip
+
+    @property
+    def open_domains(self) -> int:
+        """Domains on the stack; some more may wait for certification."""
+        return self._open()
 
     def _open(self) -> int:
         return int(self.counters[search.COUNT])
@@ -349,59 +382,3 @@ def _family() -> Family:
         np.zeros(LANES), np.full(LANES, -1, np.int32), np.zeros(LANES), np.zeros(LANES, np.int32),
         np.full((LANES, domains.SPLITS), -1, np.int32),
     )  # fmt: skip
-
-
-FIRST_TURN = 24
-"""Slices of the first turn of each of several searches."""
-
-
-class RotatingSearch:
-    """Several searches of one tree in turns, each turn longer than the last one.
-
-    How large a tree becomes hangs on its first splits: where many domains turn out to have no point, times spread over
-    orders of magnitude from one setting to the next, and the smallest of a few trees is what is wanted. Where domains
-    are seldom empty, there is one search only. Arguments as of `CompiledSearch`.
-    """
-
-    def __init__(
-        self,
-        network: FoldedNetwork,
-        config: EngineConfig,
-        max_domains: int | None,
-        should_stop: Callable[[int], bool],
-        confirm: Callable[[NDArray[np.float32]], Counterexample | None],
-    ) -> None:
-        self.limit, self.should_stop = UNLIMITED if max_domains is None else max_domains, should_stop
-        others = (replace(config, iterations=i, sift_every=step) for i, step in ((3, 4), (4, 5)))
-        nets = compiled_nets(network)
-        self.searches = [
-            CompiledSearch(network, c, max_domains, self._stop, confirm, nets=nets) for c in (config, *others)
-        ]
-        self.now = self.searches[0]
-
-    def _elsewhere(self) -> int:
-        return sum(s.domains for s in self.searches if s is not self.now)
-
-    def _stop(self, domains: int) -> bool:
-        return self.should_stop(domains + self._elsewhere())
-
-    def run(self) -> SearchResult:
-        """Searches until one of the trees is closed or a limit is reached."""
-        result = self._turn(self.searches[0], FIRST_TURN)
-        turn = None if not self.searches[0].often_empty else FIRST_TURN
-        while result.outcome is Outcome.LARGE:
-            if turn is None:
-                result = self._turn(self.searches[0], None)
-                continue
-            for search_ in (*self.searches[1:], self.searches[0]):
-                result = self._turn(search_, turn)
-                if result.outcome is not Outcome.LARGE:
-                    break
-            turn = 2 * turn
-        work = sum(s.multiply_adds for s in self.searches)
-        return replace(result, domains=sum(s.domains for s in self.searches), multiply_adds=work)
-
-    def _turn(self, search_: CompiledSearch, slices: int | None) -> SearchResult:
-        self.now = search_
-        search_.max_domains = min(UNLIMITED, self.limit - self._elsewhere())
-        return search_.run(slices)

@@ -141,14 +141,16 @@ class _Run:
     def __init__(self, engine: Engine, limits: Limits, emit: Emit, progress: Progress) -> None:
         self.engine, self.limits, self._emit, self._progress = engine, limits, emit, progress
         self._said, self._halted = 0.0, False
+        self._threads = 1
         self._paused = PausedSearches(engine.config.held_bytes)
 
     def decide(self, instances: Iterable[InstanceState]) -> None:
         """Attacks group by group in this thread, while the workers decide what the attacks leave open."""
         cores, waiting = torch.get_num_threads(), iter(instances)
         batch = self.limits.timeout_on == "work"
+        self._threads = 1 if batch else cores
         # In batch mode a thread computes alone, so that no answer depends on how many others are computed beside it.
-        torch.set_num_threads(1 if batch else cores)
+        torch.set_num_threads(self._threads)
         try:
             prepare = (self.engine.prepare_bounds, self.engine.prepare_search) if batch else (_nothing, _nothing)
             with Workers(self._advance, self.engine.config.workers, *prepare) as workers, self._halting():
@@ -393,7 +395,8 @@ class _Run:
             left = self._domains_left(instance)
             chosen = torch.from_numpy(open_)
             network = root.fold(C[chosen], rhs[chosen])
-            result = neuron_search(network, engine.config, engine.device, left, clock, confirm, slices).run()
+            parts = network, engine.config, engine.device, left, clock, confirm, slices, self._threads
+            result = neuron_search(*parts).run()
             instance.domains += result.domains
             instance.multiply_adds += result.multiply_adds
             return result

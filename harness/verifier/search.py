@@ -32,16 +32,18 @@ def neuron_search(
     should_stop: Callable[[int], bool],
     confirm: Callable[[NDArray[np.float32]], Counterexample | None],
     give_up_after: int | None = None,
+    threads: int = 1,
 ) -> NeuronSearch:
     """Returns the fastest search that this machine can run; arguments as of `bab.Search`.
 
-    With `give_up_after` it may give up early (LARGE), after so many slices of work.
+    With `give_up_after` it may give up early (LARGE), after so many slices of work; otherwise it may use `threads`.
     """
     if device.type == "cpu" and has_numba():
         # imported late: the engine also runs where Numba is not installed
-        from harness.verifier.compiled_search import CompiledSearch, RotatingSearch
+        from harness.verifier.compiled_search import CompiledSearch
+        from harness.verifier.team_search import TeamSearch
 
         if give_up_after is not None:
             return CompiledSearch(network, config, max_domains, should_stop, confirm, give_up_after=give_up_after)
-        return RotatingSearch(network, config, max_domains, should_stop, confirm)
+        return TeamSearch(network, config, max_domains, should_stop, confirm, threads)
     return Search(network, TorchKernel(network, device), config, max_domains, should_stop, confirm)
