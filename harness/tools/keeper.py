@@ -61,7 +61,7 @@ class Keeper:
         return reports
 
     def _step(self, step: dict[str, Any], log: Any) -> dict[str, Any]:
-        used, began = self._cpu_s([]), monotonic()
+        used, began, self._greatest = self._cpu_s([]), monotonic(), 0
         report: dict[str, Any] = {"stopped": "", "peak_bytes": 0, "left_behind": 0}
         try:
             child = subprocess.Popen(
