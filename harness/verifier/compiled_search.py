@@ -277,13 +277,13 @@ class CompiledSearch:
     def _roots(self) -> Counterexample | None:
         """Bounds the margins without splits (alpha-CROWN with fixed hidden bounds); tries the lowest corner."""
         network, block, scratch = self.network, self.block, self.scratch
-        scratch.watched[:] = True
         start = (network.ub > -network.lb).astype(np.float32)
         for first in range(0, len(network.e), LANES):
             used = min(LANES, len(network.e) - first)
             block.spec[:] = np.minimum(first + np.arange(LANES), first + used - 1)
             block.phase[:] = 0
             block.p[:] = start[:, None]
+            scratch.watched[:] = np.arange(LANES) < used
             steps = self.config.root_iterations
             domains.improve(self.fast, block, steps, scratch.watched, scratch.best, scratch.kept, scratch.stepped)
             self.counters[search.DOMAINS] += used
