@@ -79,12 +79,14 @@ class PairedDifference:
         if not changed:
             return f"none of {self.n} inputs changed"
         if not self.noise:
-            return f"more than noise (p = {self.p_adjusted:.2g})"
+            return f"more than noise ({self._p_in_words})"
         if least_p(changed) >= LEVEL:
-            return (
-                f"within noise: only {changed} of {self.n} inputs changed, too few to tell (p = {self.p_adjusted:.2g})"
-            )
-        return f"within noise (p = {self.p_adjusted:.2g})"
+            return f"within noise: only {changed} of {self.n} inputs changed, too few to tell ({self._p_in_words})"
+        return f"within noise ({self._p_in_words})"
+
+    @property
+    def _p_in_words(self) -> str:
+        return "p < 0.0001" if self.p_adjusted < 1e-4 else f"p = {self.p_adjusted:.2g}"
 
     def to_json(self) -> dict[str, Any]:
         """Returns the difference as JSON values, with its interval, its test and its words."""

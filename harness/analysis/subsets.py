@@ -65,6 +65,16 @@ class SubsetHypothesis:
         """Inputs of the part that have a result under both networks."""
         return self.size - len(self.unrecorded)
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Wilson's 95 % interval of `percent_recorded`; None where no input of the part has both results."""
+        return wilson(self.inside, self.recorded) if self.recorded else None
+
+    @property
+    def elsewhere_by_set(self) -> dict[str, int]:
+        """`elsewhere` by the name of the set."""
+        return {name.value: n for name, n in zip(SET_ORDER, self.elsewhere, strict=True)}
+
     def to_json(self) -> dict[str, Any]:
         """Returns the hypothesis as JSON values; percentages are unrounded, the interval is Wilson's of `recorded`."""
         return {
@@ -77,9 +87,9 @@ class SubsetHypothesis:
             "percent": self.percent,
             "percent_recorded": self.percent_recorded,
             "percent_of_whole": self.percent_of_whole,
-            "interval": list(wilson(self.inside, self.recorded)) if self.recorded else None,
+            "interval": None if self.interval is None else list(self.interval),
             "holds": self.holds,
-            "elsewhere": {name.value: n for name, n in zip(SET_ORDER, self.elsewhere, strict=True)},
+            "elsewhere": self.elsewhere_by_set,
             "exceptions": list(self.exceptions),
             "unrecorded": list(self.unrecorded),
         }

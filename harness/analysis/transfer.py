@@ -112,6 +112,22 @@ def expected_of(rows: Iterable[ResultRow]) -> Expected:
     return Expected(sets.total(), sets[ResultSet.AT] + robust, robust)
 
 
+def as_a_sample(right: int, n: int, expected: Expected) -> bool:
+    """Returns whether B's share of correctly classified inputs is within noise of what a random sample would give.
+
+    It is where Wilson's 95 % interval holds B's share of all inputs, and where there is nothing to compare.
+
+    Args:
+        right: inputs of examples that B classifies correctly.
+        n: all of them.
+        expected: B's results over all inputs.
+    """
+    if not n or expected.sa is None:
+        return True
+    low, high = wilson(right, n)
+    return low <= expected.sa <= high
+
+
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """The counterexamples of `source`, shown to `target`."""
@@ -219,8 +235,8 @@ class Transfer:
         )
         if self.expected.sa is None or self.sa is None:
             return f"{text}."
-        low, high = wilson(round(self.sa * n / 100), n)
-        beside = "within noise of" if low <= self.expected.sa <= high else "more than noise from"
+        right = n - self.count(TransferClass.CLEAN_MISCLASSIFIED)
+        beside = "within noise of" if as_a_sample(right, n, self.expected) else "more than noise from"
         return (
             f"{text}; it gets {self.sa:.1f} % of their inputs right, {beside} {self.expected.sa:.1f} % of all inputs."
         )

@@ -59,8 +59,9 @@ def report(
 
 
 def _write(runs: tuple[Path, ...], page: Path, figures: Path | None, golden: Path | None) -> Path:
-    from harness.report.gallery import golden_transfers
-    from harness.report.merge import golden_run, merge_runs, run_names
+    from harness.report.gallery import golden_transfers, read_transfers
+    from harness.report.golden import golden_run
+    from harness.report.merge import merge_runs, merge_transfers, run_names
     from harness.report.page import write_page, write_report
     from harness.report.source import load_run
 
@@ -68,7 +69,7 @@ def _write(runs: tuple[Path, ...], page: Path, figures: Path | None, golden: Pat
         return write_page(golden_run(golden), page, figures, golden_transfers(golden))
     if len(runs) == 1:
         return write_report(runs[0], page, figures)
-    names = run_names(runs)
-    return write_page(
-        merge_runs({name: load_run(run, details=True) for name, run in zip(names, runs, strict=True)}), page, figures
-    )
+    folders = dict(zip(run_names(runs), runs, strict=True))
+    merged = merge_runs({name: load_run(folder, details=True) for name, folder in folders.items()})
+    transfers = merge_transfers({name: read_transfers(folder) for name, folder in folders.items()})
+    return write_page(merged, page, figures, transfers)

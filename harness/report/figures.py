@@ -10,10 +10,12 @@ from markupsafe import Markup
 from harness.report.palette import Category, set_category
 from harness.report.svg import element, figure, number
 
-WIDTH = 640.0
-"""Width of every figure in user units; the page scales it."""
-_LABEL = 190.0
-_ROW, _BAR = 40.0, 26.0
+WIDTH = 520.0
+"""Width of every figure in user units; the page scales it. On a phone's width the text is still readable."""
+_ROW, _LABEL, _BAR = 54.0, 18.0, 26.0
+"""Heights: from bar to bar, of the name above each, of the bar itself."""
+_TOTAL = 44.0
+"""Room for the total at the end of the longest bar."""
 _FONT = 13.0
 _CHARACTER = 7.2
 """Width of one digit at `_FONT`, rounded up."""
@@ -37,9 +39,9 @@ def stacked_bars(bars: Sequence[Bar], categories: Sequence[Category], title: str
     longest = max((sum(bar.counts.values()) for bar in bars), default=0)
     used = [category for category in categories if any(bar.counts.get(category.key) for bar in bars)]
     legend, top = _legend(used)
-    scale = (WIDTH - _LABEL - 44) / max(longest, 1)
+    scale = (WIDTH - _TOTAL) / max(longest, 1)
     rows = [part for k, bar in enumerate(bars) for part in _bar(bar, used, top + k * _ROW, scale)]
-    return figure(WIDTH, top + len(bars) * _ROW, title, *legend, *rows)
+    return figure(WIDTH, max(top + len(bars) * _ROW - (_ROW - _LABEL - _BAR), 1.0), title, *legend, *rows)
 
 
 def _legend(categories: Sequence[Category]) -> tuple[list[Markup], float]:
@@ -47,7 +49,7 @@ def _legend(categories: Sequence[Category]) -> tuple[list[Markup], float]:
     x, y = 0.0, 4.0
     for category in categories:
         text = category.title if ":" not in category.title else f"{category.key}, {category.title.split(':')[0]}"
-        width = 26 + _CHARACTER * len(text)
+        width = 20 + _CHARACTER * len(text)
         if x + width > WIDTH and x > 0:
             x, y = 0.0, y + 22
         parts += [
@@ -55,13 +57,14 @@ def _legend(categories: Sequence[Category]) -> tuple[list[Markup], float]:
             element("text", text, x=x + 20, y=y + 12),
         ]
         x += width + 10
-    return parts, y + 30
+    return parts, y + 26
 
 
 def _bar(bar: Bar, categories: Sequence[Category], y: float, scale: float) -> Iterator[Markup]:
+    yield element("text", shorten(bar.label, 60), x=0, y=y + _FONT, class_="strong")
+    y += _LABEL
     middle = y + _BAR / 2 + _FONT * 0.36
-    yield element("text", shorten(bar.label, 26), x=_LABEL - 10, y=middle, text_anchor="end")
-    x, total = _LABEL, sum(bar.counts.values())
+    x, total = 0.0, sum(bar.counts.values())
     for category in categories:
         count = bar.counts.get(category.key, 0)
         if not count:
@@ -97,8 +100,8 @@ def transition_flow(order: Sequence[str], matrix: Sequence[Sequence[int]], sourc
     left = _stack([sum(row) for row in matrix])
     right = _stack([sum(row[k] for row in matrix) for k in range(len(order))])
     parts = [
-        element("text", shorten(source, 40), x=0, y=14, class_="strong"),
-        element("text", shorten(target, 40), x=WIDTH, y=14, text_anchor="end", class_="strong"),
+        element("text", shorten(source, 34), x=0, y=14, class_="strong"),
+        element("text", shorten(target, 34), x=WIDTH, y=14, text_anchor="end", class_="strong"),
         *_ribbons(order, matrix, left, right),
         *_nodes(order, left, inputs, at_left=True),
         *_nodes(order, right, inputs, at_left=False),

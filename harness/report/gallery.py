@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.analysis.overlaps import set_overlaps
+from harness.analysis.stages import UNDECIDED
+from harness.analysis.study import Analysis
 from harness.domain import UsageError
 from harness.report.figures import Bar, stacked_bars, transition_flow
 from harness.report.masks_in_play import mask_plates
-from harness.report.palette import MISSING, SETS, STAGES, TRANSFER, UNDECIDED
+from harness.report.palette import MISSING, SETS, STAGES, TRANSFER
 from harness.report.plate import Plate
-from harness.report.run_plots import cactus_plate, layers_plate, margins_plate, overlap_plates
+from harness.report.run_plots import MAX_SETS, cactus_plate, layers_plate, margins_plate, overlap_plates
 from harness.report.source import Run
 from harness.report.strip import strip_plate
 from harness.report.tables import InputLine, title_of
@@ -45,28 +48,32 @@ class Gallery:
         return [plate for plate in (*given, *self.masks) if plate is not None]
 
 
-def make_gallery(run: Run, lines: Sequence[InputLine], transfers: Sequence[Mapping[str, Any]] = ()) -> Gallery:
+def make_gallery(
+    run: Run, study: Analysis, lines: Sequence[InputLine], transfers: Sequence[Mapping[str, Any]] = ()
+) -> Gallery:
     """Returns every figure of a run.
 
     Args:
         run: with its details, as far as there are any.
+        study: the analysis of its results.
         lines: its inputs table.
         transfers: what `read_transfers` found.
     """
-    summary, rows = run.summary, run.rows
+    summary = run.summary
     titles = {name: title_of(summary, name) for name in summary["variants"]}
     domains = "" if summary["max_domains"] is None else f", {summary['max_domains']} domains"
     found = (
-        cactus_plate(rows, titles, f"{summary['timeout_s']:g} s{domains}"),
+        cactus_plate(study, titles, f"{summary['timeout_s']:g} s{domains}"),
         margins_plate(run.details, titles),
         layers_plate(run.details, titles),
     )
-    comparable = summary["baseline"] is not None
+    shown = dict(list(titles.items())[:MAX_SETS])
+    overlaps = study.overlaps if len(shown) == len(titles) else set_overlaps(run.rows, list(shown))
     return Gallery(
         set_plate(summary),
         stage_plate(summary),
         tuple(flow_plate(summary, moved) for moved in summary["transitions"]),
-        tuple(overlap_plates(rows, titles)) if comparable else (),
+        tuple(overlap_plates(overlaps, shown, whole=bool(summary.get("golden")))) if study.pairs else (),
         transfer_plate(transfers, titles) if transfers else None,
         tuple(plate for plate in found if plate is not None),
         strip_plate(lines, titles),

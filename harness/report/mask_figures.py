@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from harness.analysis.masks import Overlap
@@ -147,8 +148,9 @@ def draw_upset(upper: Axes, lower: Axes, overlap: Overlap, unit: str = "neurons 
     x = range(len(shown))
     upper.bar(x, [count for _, count in shown], color=COLOURS[0], width=0.7)
     for k, (_, count) in enumerate(shown):
-        upper.annotate(str(count), (k, count), ha="center", va="bottom", fontsize=7, rotation=60)
+        upper.annotate(str(count), (k, count), ha="center", va="bottom", fontsize=7, rotation=60 if count > 99 else 0)
     upper.margins(y=0.2)
+    upper.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     upper.set_ylabel(unit)
     for position in range(len(overlap.names)):
         inside = [k for k, (key, _) in enumerate(shown) if key[position] == "1"]

@@ -1,4 +1,4 @@
-"""Several runs of one benchmark, or a published one, as a single run that the page can show."""
+"""Several runs of one benchmark as a single run that the page can show."""
 
 from __future__ import annotations
 
@@ -7,16 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.summary import RunHeader, build_summary, transition_json
-from harness.analysis.table import rows_from_published
+from harness.analysis.summary import transition_json
 from harness.analysis.transitions import transition
 from harness.domain import UsageError
 from harness.report.details import Details
 from harness.report.source import Run
-
-GOLDEN_RESULTS = "results_pretrained.json"
-PUBLISHED_INPUTS = 1000
-"""Test inputs that the published run was over; 999 and 997 of them have a record."""
 
 
 def merge_runs(runs: Mapping[str, Run]) -> Run:
@@ -98,6 +93,19 @@ def _details(runs: Mapping[str, Run]) -> Details:
     )
 
 
+def merge_transfers(transfers: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Returns the transfers of all runs, their networks named as `merge_runs` names them.
+
+    Args:
+        transfers: name of the run to what was measured in it.
+    """
+    return [
+        {**one, "from": f"{name}: {one['from']}", "to": f"{name}: {one['to']}"}
+        for name, found in transfers.items()
+        for one in found
+    ]
+
+
 def run_names(folders: Sequence[Path]) -> list[str]:
     """Returns a short name for each folder: its own, with those above it where two would be the same."""
     parts = [folder.resolve().parts for folder in folders]
@@ -109,31 +117,3 @@ def run_names(folders: Sequence[Path]) -> list[str]:
     if len(set(names)) < len(names):
         raise UsageError("the same run is named twice; name each once")
     return names
-
-
-def golden_run(folder: Path) -> Run:
-    """Returns the thesis' published result sets of CNN-B as a run; times and counterexamples are not published.
-
-    Raises:
-        UsageError: the folder has no such results, or the file has another form.
-    """
-    path = folder / GOLDEN_RESULTS
-    if not path.is_file():
-        raise UsageError(f"{folder}: has no {GOLDEN_RESULTS}; name the folder of published results")
-    rows = tuple(rows_from_published(path))
-    header = RunHeader(
-        benchmark="cifar10_cnnb",
-        variants=("baseline", "grafted"),
-        inputs=PUBLISHED_INPUTS,
-        timeout_s=180.0,
-        device="as published",
-        eps=2 / 255,
-        baseline="baseline",
-        title="CIFAR-10, CNN-B: the published result sets",
-        protocol="the thesis', provided models",
-        command=f"lgbench report --golden {folder}",
-        titles={"baseline": "Baseline", "grafted": "Grafted"},
-        provenance={"source": str(path.name)},
-    )
-    summary = build_summary(rows, header, {})
-    return Run({**summary, "golden": True}, rows)

@@ -9,14 +9,18 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from harness.analysis.sets import UNSTATED, stage_counts
-from harness.analysis.table import ResultRow
+from harness.analysis.sets import SET_ORDER
+from harness.analysis.stages import ASKED, VERIFIED_OR_FAILED
+from harness.analysis.study import Analysis, PairAnalysis, analyse
+from harness.domain import ResultSet
 from harness.files import write_atomically
 from harness.report.gallery import Gallery, make_gallery, read_transfers
-from harness.report.palette import SETS, STAGES, TRANSFER, UNDECIDED, Category, set_category
+from harness.report.golden import THESIS_FIGURES
+from harness.report.palette import SETS, STAGES, TRANSFER, set_category
 from harness.report.pictures import find_pictures, pictures_json
 from harness.report.plate import Plate
-from harness.report.sentences import inputs_in_words, percent, sentences
+from harness.report.provenance import provenance_groups
+from harness.report.sentences import lacking, percent, sentences
 from harness.report.source import Run, load_run
 from harness.report.strip import strip_layout
 from harness.report.tables import (
@@ -25,20 +29,26 @@ from harness.report.tables import (
     failure_table,
     figures_table,
     inputs_table,
-    interval_table,
-    paired_table,
     planned_inputs,
     title_of,
+    transfer_table,
 )
+from harness.report.wording import moment, probability, run_facts, seconds, share
 
 REPORT_FILE = "report.html"
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
-
 MAX_BYTES = 8_000_000
 """A page is at most so large: counterexamples, then images, are left out where it would be larger."""
-FIGURES_FOLDER = "figures"
+TIME_GROUPS = {
+    ASKED: "all that were asked",
+    ResultSet.AT.value: "AT",
+    ResultSet.VS.value: "VS",
+    ResultSet.VF.value: "VF",
+    VERIFIED_OR_FAILED: "VS and VF",
+}
+"""Groups of inputs in the table of times, in words."""
 
 
 def write_report(run_dir: Path, path: Path | None = None, figures: Path | None = None) -> Path:
@@ -62,9 +72,9 @@ def write_report(run_dir: Path, path: Path | None = None, figures: Path | None =
 
 def write_page(run: Run, path: Path, figures: Path | None = None, transfers: Sequence[Mapping[str, Any]] = ()) -> Path:
     """Writes the page of a run that was read or merged; arguments and result as in `write_report`."""
-    lines = inputs_table(list(run.summary["variants"]), run.rows)
-    gallery = make_gallery(run, lines, transfers)
-    page = render(run, gallery, transfers)
+    study = analyse(run.rows, run.summary)
+    gallery = make_gallery(run, study, inputs_table(list(run.summary["variants"]), run.rows), transfers)
+    page = render(run, transfers, study, gallery)
     if figures is not None:
         for plate in gallery.plates:
             plate.save(figures)
@@ -72,13 +82,19 @@ def write_page(run: Run, path: Path, figures: Path | None = None, transfers: Seq
     return path
 
 
-def render(run: Run, gallery: Gallery | None = None, transfers: Sequence[Mapping[str, Any]] = ()) -> str:
+def render(
+    run: Run,
+    transfers: Sequence[Mapping[str, Any]] = (),
+    study: Analysis | None = None,
+    gallery: Gallery | None = None,
+) -> str:
     """Returns the page of a run as text, at most `MAX_BYTES` long where leaving out pictures can achieve it.
 
     Args:
         run: with its details, as far as there are any.
-        gallery: its figures; None: made here.
         transfers: counterexamples of one network shown to another, as `read_transfers` returns them.
+        study: the analysis of its results; None: made here.
+        gallery: its figures; None: made here.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -87,9 +103,15 @@ def render(run: Run, gallery: Gallery | None = None, transfers: Sequence[Mapping
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "seconds": _seconds, "share": _share}
+    environment.filters |= {
+        "percent": percent,
+        "seconds": seconds,
+        "share": share,
+        "probability": probability,
+        "moment": moment,
+    }
     template = environment.get_template("report.html.j2")
-    content = _content(run, gallery, transfers)
+    content = _content(run, transfers, study or analyse(run.rows, run.summary), gallery)
     highest = max((row.index for row in run.rows), default=-1)
     pictures = find_pictures(run.summary, highest, run.details.attacks) if highest >= 0 else None
     variants = list(run.summary["variants"])
@@ -103,41 +125,44 @@ def render(run: Run, gallery: Gallery | None = None, transfers: Sequence[Mapping
     return page
 
 
-def _content(run: Run, gallery: Gallery | None, transfers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _content(
+    run: Run, transfers: Sequence[Mapping[str, Any]], study: Analysis, gallery: Gallery | None
+) -> dict[str, Any]:
     summary, rows = run.summary, run.rows
     variants = list(summary["variants"])
     lines = inputs_table(variants, rows)
-    gallery = gallery or make_gallery(run, lines, transfers)
+    gallery = gallery or make_gallery(run, study, lines, transfers)
     columns, width, height = strip_layout(len(lines), len(variants))
+    golden = bool(summary.get("golden"))
     return {
         "summary": summary,
         "style": _asset("report.css"),
         "script": _asset("report.js"),
-        "facts": _facts(summary),
-        "sentences": sentences(summary),
+        "facts": run_facts(summary),
+        "golden": golden,
+        "thesis": THESIS_FIGURES if golden else {},
+        "sentences": sentences(summary, study),
+        "lacking": {
+            name: lacking(summary, block["missing"]) for name, block in summary["variants"].items() if block["missing"]
+        },
         "metrics": METRICS,
         "figures": figures_table(summary),
-        "intervals": interval_table(summary),
-        "paired": paired_table(summary),
-        "robust_bounds": [_robust_bounds(summary, name) for name in variants],
+        "study": study,
+        "time_groups": TIME_GROUPS,
         "failures": failure_table(summary, rows),
         "titles": {name: title_of(summary, name) for name in variants},
         "sets": SETS[:-1],
-        "stages": _stages_in_use(summary),
+        "stage_titles": {category.key: category.title for category in STAGES},
         "gallery": gallery,
         "strip": {"columns": columns, "width": width, "height": height, "networks": len(variants)},
-        "stage_rows": _stage_rows(summary, rows),
-        "transitions": [
-            _transition(summary, moved, plate)
-            for moved, plate in zip(summary["transitions"], gallery.flows, strict=True)
-        ],
-        "transfers": transfers,
+        **_pairs(summary, study, gallery),
+        "transfers": transfer_table(transfers, rows),
         "transfer_classes": TRANSFER,
         "inputs": lines,
         "planned": {name: planned_inputs(summary, name) for name in variants},
         "set_rank": {category.key: rank for rank, category in enumerate(SETS)},
         "conditions": conditions,
-        "provenance": _flat(summary.get("provenance", {})),
+        "provenance": provenance_groups(summary, run.details.manifests),
     }
 
 
@@ -145,107 +170,30 @@ def _asset(name: str) -> Markup:
     return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
 
 
-def _seconds(value: float) -> str:
-    """Returns a duration for readers, with two significant figures below ten seconds."""
-    if value >= 3600:
-        return f"{value / 3600:.1f} h"
-    if value >= 60:
-        return f"{value / 60:.1f} min"
-    return f"{value:.0f} s" if value >= 10 else f"{value:.2g} s"
+def _pairs(summary: Mapping[str, Any], study: Analysis, gallery: Gallery) -> dict[str, Any]:
+    """Returns the compared pairs; where all start from one network, tables name the other one alone."""
+    pairs = [_pair(summary, pair, plate) for pair, plate in zip(study.pairs, gallery.flows, strict=True)]
+    sources = {pair["source"] for pair in pairs}
+    one = len(sources) == 1
+    for pair in pairs:
+        pair["name"] = pair["target"] if one else f"{pair['source']} → {pair['target']}"
+    return {"pairs": pairs, "pair_heading": f"Against {sources.pop()}" if one else "Networks"}
 
 
-def _share(count: int, n: int) -> str:
-    """Returns a share for readers: `333 of 360, 92.5 %`."""
-    return f"{count} of {n}{f', {100 * count / n:.1f} %' if n else ''}"
-
-
-def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    limit = f"{summary['timeout_s']:g} s of {_CLOCK[summary['timeout_on']]} for each input"
-    if summary["max_domains"] is not None:
-        limit += f", at most {summary['max_domains']} domains"
-    eps = summary["eps"]
-    facts = [
-        ("Protocol", summary["protocol"]),
-        ("Device", summary["device"]),
-        ("Verifier", summary["tool"]),
-        # The present rules go without saying.
-        ("Judged by", "" if (rules := summary.get("rules", "2026")) == "2026" else f"VNN-COMP's rules of {rules}"),
-        ("Inputs", inputs_in_words(summary)),
-        ("Radius", "" if eps is None else f"{_fraction(eps)} in the maximum norm"),
-        ("Limit", limit),
-        ("Seed", "" if summary["seed"] is None else str(summary["seed"])),
-        ("Started", summary["started_at"]),
-        ("Finished", summary["finished_at"] or ("" if summary["complete"] else "not yet")),
-    ]
-    return [(name, text) for name, text in facts if text]
-
-
-_CLOCK = {"work": "work (batch mode)", "wall": "wall-clock time (competition mode)"}
-"""What a time limit is on, in words."""
-
-
-def _fraction(eps: float) -> str:
-    steps = eps * 255
-    exact = abs(steps - round(steps, 1)) < 1e-9
-    return f"{steps:g}/255 = {eps:.6f}" if exact else f"{eps:g}"
-
-
-def _stages_in_use(summary: Mapping[str, Any]) -> list[Category]:
-    """Returns the stages of the table: the four, what none decided, and `UNSTATED` only where a tool is silent."""
-    silent = any(block["stages"][UNSTATED] for block in summary["variants"].values())
-    return [category for category in STAGES[:-1] if silent or category.key != UNSTATED]
-
-
-def _stage_rows(summary: Mapping[str, Any], rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
-    """Returns, for each network and each set that a stage decides, the count of each stage and the time spent."""
-    lines = []
-    for name in summary["variants"]:
-        for category in SETS[:-1]:
-            chosen = [row for row in rows if row.variant == name and row.result_set.value == category.key]
-            if chosen:
-                lines.append(
-                    {
-                        "title": title_of(summary, name),
-                        "set": category,
-                        "counts": {**stage_counts(chosen), UNDECIDED: sum(not row.decided for row in chosen)},
-                        "work_s": sum(row.work_s for row in chosen),
-                        "domains": sum(row.domains for row in chosen),
-                    }
-                )
-    return lines
-
-
-def _transition(summary: Mapping[str, Any], moved: Mapping[str, Any], plate: Plate) -> dict[str, Any]:
-    source, target = title_of(summary, moved["from"]), title_of(summary, moved["to"])
-    matrix, order = moved["matrix"], moved["order"]
+def _pair(summary: Mapping[str, Any], pair: PairAnalysis, plate: Plate) -> dict[str, Any]:
+    """Returns what the page says of one network against another: names, the matrix with its margins, hypotheses."""
+    matrix = pair.transition.matrix
     return {
-        **moved,
-        "source": source,
-        "target": target,
-        "sets": [set_category(name) for name in order],
+        "source": title_of(summary, pair.source),
+        "target": title_of(summary, pair.target),
+        "sets": [set_category(name) for name in SET_ORDER],
+        "matrix": matrix,
         "shares": [[count / sum(row) if sum(row) else 0.0 for count in row] for row in matrix],
-        "columns": [sum(row[k] for row in matrix) for k in range(len(order))],
+        "columns": [sum(column) for column in zip(*matrix, strict=True)],
+        "inputs": pair.transition.inputs,
+        "only_in_source": pair.transition.only_in_source,
+        "only_in_target": pair.transition.only_in_target,
         "plate": plate,
-        "kept": [
-            (name, matrix[k][k], *(summary["variants"][moved[end]]["sets"][name] for end in ("from", "to")))
-            for k, name in enumerate(order)
-        ],
+        "subsets": pair.subsets,
+        "differences": pair.differences,
     }
-
-
-def _robust_bounds(summary: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Returns what the run proves of the true robust accuracy on its inputs: at least VS, at most VS + VF."""
-    block, n = summary["variants"][name], planned_inputs(summary, name)
-    low = block["sets"]["VS"]
-    high = low + block["sets"]["VF"] + block["missing"]
-    return {"title": title_of(summary, name), "low": 100 * low / n, "high": 100 * high / n, "n": n}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    lines: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            lines += _flat(value, f"{prefix}{name} / ")
-        else:
-            lines.append((prefix + name, str(value)))
-    return lines

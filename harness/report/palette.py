@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.analysis.sets import UNSTATED
+from harness.analysis.stages import UNDECIDED
+from harness.analysis.transfer import TransferClass
 from harness.domain import ResultSet, Stage
 
 _LIGHT, _DARK = "#ffffff", "#111111"
@@ -12,8 +14,6 @@ _GREY, _BLUE, _SKY, _VERMILLION, _ORANGE, _PURPLE = "#bbbbbb", "#0072b2", "#56b4
 
 MISSING = "missing"
 """Key of inputs without a result, in an unfinished run."""
-UNDECIDED = "undecided"
-"""Key of results that no stage decided: the set VF."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Category:
     """Colour of text on `colour`; at least 4.5 to 1 in contrast."""
 
 
-_NO_RESULT = Category(MISSING, "no result yet", "#eeeeee", _DARK)
+_NO_RESULT = Category(MISSING, "no result", "#e4e4e4", _DARK)
 
 SETS: tuple[Category, ...] = (
     Category(ResultSet.SK, "skipped: misclassified", _GREY, _DARK),
@@ -50,12 +50,12 @@ STAGES: tuple[Category, ...] = (
 """The stages in their order, then what none of them decided."""
 
 TRANSFER: tuple[Category, ...] = (
-    Category("clean_misclassified", "wrong on the clean input", _GREY, _DARK),
-    Category("attack_fails", "attack fails", _BLUE, _LIGHT),
-    Category("attack_works_same_class", "same target", _VERMILLION, _DARK),
-    Category("attack_works_other_class", "other class", _PURPLE, _DARK),
+    Category(TransferClass.CLEAN_MISCLASSIFIED, "wrong on the clean input", _GREY, _DARK),
+    Category(TransferClass.ATTACK_FAILS, "attack fails", _BLUE, _LIGHT),
+    Category(TransferClass.SAME_CLASS, "same target", _VERMILLION, _DARK),
+    Category(TransferClass.OTHER_CLASS, "other class", _PURPLE, _DARK),
 )
-"""What a counterexample of one network does to another; keys as in `harness.analysis.transfer`."""
+"""What a counterexample of one network does to another."""
 
 
 def set_category(name: str) -> Category:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
-from harness.analysis.masks import overlap
-from harness.analysis.table import ResultRow
+from harness.analysis.masks import Overlap
+from harness.analysis.overlaps import SetOverlap
+from harness.analysis.study import Analysis
 from harness.domain import ResultSet
 from harness.report.details import Details
 from harness.report.mask_figures import draw_upset
@@ -18,30 +21,30 @@ from harness.report.venn import draw_venn
 _SHORTEST_S = 0.01
 """Shorter times are drawn there: the axis is logarithmic."""
 BINS = 30
+WIDTH = 6.0
+"""Inches; narrow enough that a phone shows the text at a readable size."""
 MAX_SETS = 8
 """Networks in an UpSet figure; of more the first."""
+MAX_NAMED = 10
+"""So many inputs without a result are named, of more the number is told."""
 
 
-def cactus_plate(rows: Sequence[ResultRow], titles: Mapping[str, str], limit: str) -> Plate | None:
-    """Returns how many inputs of each network were decided within a time of work; None where no time is known.
+def cactus_plate(study: Analysis, titles: Mapping[str, str], limit: str) -> Plate | None:
+    """Returns how many inputs of each network were decided within a time; None where no time is known.
 
     Inputs that the clean check sorted out cost nothing and are left out.
 
     Args:
-        rows: the results.
+        study: the analysis; its clock says which seconds are meant.
         titles: variant to its name, in the order of the legend.
         limit: the limit in words.
     """
     lines: list[tuple[str, int, float]] = []
     with drawing_style():
-        figure = new_figure(7.0, 4.2)
+        figure = new_figure(WIDTH, 3.7)
         axes = figure.subplots()
         for k, (variant, title) in enumerate(titles.items()):
-            times = sorted(
-                row.work_s
-                for row in rows
-                if row.variant == variant and row.decided and row.result_set is not ResultSet.SK
-            )
+            times = study.network(variant).decided_s
             lines += [(title, count, seconds) for count, seconds in enumerate(times, 1)]
             axes.plot(
                 [max(seconds, _SHORTEST_S) for seconds in times],
@@ -54,17 +57,20 @@ def cactus_plate(rows: Sequence[ResultRow], titles: Mapping[str, str], limit: st
                 markevery=max(1, len(times) // 12),
                 drawstyle="steps-post",
             )
-        axes.set(xscale="log", xlabel=f"seconds of work for each input (limit: {limit})", ylabel="inputs decided")
+        words = "seconds of work" if study.clock == "work" else "elapsed seconds"
+        axes.set(xscale="log", xlabel=f"{words} for each input (limit: {limit})", ylabel="inputs decided")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        axes.set_ylim(bottom=0)
         axes.legend(fontsize=8)
     if not any(seconds for _, _, seconds in lines):
         return None
     return Plate(
         "cactus",
         "How many inputs are decided within a time",
-        ("network", "decided", "work_s"),
+        ("network", "decided", f"{study.clock}_s"),
         lines,
         figure,
-        f"Inputs that are proved or refuted, by the work that each took; less than {_SHORTEST_S} s is drawn there. "
+        f"Inputs that are proved or refuted, by the time that each took; less than {_SHORTEST_S} s is drawn there. "
         "Misclassified inputs are not counted.",
     )
 
@@ -79,7 +85,7 @@ def margins_plate(details: Details, titles: Mapping[str, str]) -> Plate | None:
     edges = np.linspace(float(every.min()), max(float(every.max()), float(every.min()) + 1e-6), BINS + 1)
     lines: list[tuple[str, float, float, int]] = []
     with drawing_style():
-        figure = new_figure(7.0, 0.6 + 1.15 * len(values))
+        figure = new_figure(WIDTH, 0.6 + 1.0 * len(values))
         panels = figure.subplots(len(values), 1, sharex=True, squeeze=False)[:, 0]
         for panel, (variant, margins) in zip(panels, values.items(), strict=True):
             counts, _ = np.histogram(margins, edges)
@@ -87,6 +93,7 @@ def margins_plate(details: Details, titles: Mapping[str, str]) -> Plate | None:
             panel.bar(edges[:-1], counts, np.diff(edges), align="edge", color=COLOURS[0])
             panel.axvline(0.0, color="#111111", linewidth=1)
             label = f"{titles[variant]}: {proved} of {margins.size} above 0"
+            panel.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, steps=[1, 2, 5, 10]))
             panel.set_title(label, fontsize=8, loc="left", pad=2)
             lines += [
                 (titles[variant], float(low), float(high), int(n))
@@ -100,8 +107,8 @@ def margins_plate(details: Details, titles: Mapping[str, str]) -> Plate | None:
         ("network", "low", "high", "inputs"),
         lines,
         figure,
-        "Lower bound of the worst class margin before branch and bound; an input to the right of the line is proved "
-        "there. Inputs that the clean check or the first attack decided have none.",
+        "Lower bound of the worst class margin before branch and bound; an input to the right of the line needs no "
+        "branch and bound. Inputs that the clean check or the first attack decided have none.",
     )
 
 
@@ -112,7 +119,7 @@ def layers_plate(details: Details, titles: Mapping[str, str]) -> Plate | None:
     layers = list(dict.fromkeys(share.layer for share in details.layers))
     shown = [variant for variant in titles if any(share.variant == variant for share in details.layers)]
     with drawing_style():
-        figure = new_figure(7.0, 3.2)
+        figure = new_figure(WIDTH, 3.2)
         axes = figure.subplots()
         width = 0.8 / len(shown)
         for k, variant in enumerate(shown):
@@ -142,47 +149,64 @@ def layers_plate(details: Details, titles: Mapping[str, str]) -> Plate | None:
     )
 
 
-def overlap_plates(rows: Sequence[ResultRow], titles: Mapping[str, str]) -> list[Plate]:
+def overlap_plates(overlaps: Sequence[SetOverlap], titles: Mapping[str, str], *, whole: bool = False) -> list[Plate]:
     """Returns which inputs the networks have in common in each result set: Venn diagrams of two or three, else UpSet.
 
-    Inputs that lack a result under one of the networks are left out, as the caption says. Empty without two networks,
-    or where no input has a result under all.
+    Empty sets have no figure.
+
+    Args:
+        overlaps: of all networks of `titles`, in their order.
+        titles: variant to its name; at least two.
+        whole: whether inputs without a result under one of the networks count as not in its set, as in the thesis;
+            otherwise they are left out. The caption names them.
     """
-    chosen = list(titles)[:MAX_SETS]
-    table: dict[int, dict[str, ResultSet]] = {}
-    for row in rows:
-        if row.variant in chosen:
-            table.setdefault(row.index, {})[row.variant] = row.result_set
-    common = sorted(index for index, found in table.items() if len(found) == len(chosen))
-    if len(chosen) < 2 or not common:
-        return []
     # Two networks may have one title; their sets must not become one.
-    names = titles if len(set(titles.values())) == len(titles) else {variant: variant for variant in titles}
+    names = tuple(titles.values() if len(set(titles.values())) == len(titles) else titles)
+    found = {one.which: one for one in overlaps}
     plates = []
     for which in (ResultSet.VS, ResultSet.VF, ResultSet.AT, ResultSet.SK):
-        masks = {names[v]: np.array([table[index][v] is which for index in common]) for v in chosen}
-        found = overlap(masks)
-        if not any(found.sizes):
-            continue
-        with drawing_style(grid=False):
-            if len(chosen) <= 3:
-                figure = new_figure(5.4, 3.6)
-                draw_venn(figure.subplots(), found)
-            else:
-                figure = new_figure(7.0, 2.6 + 0.28 * len(chosen))
-                upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 0.4 + 0.28 * len(chosen)))
-                draw_upset(upper, lower, found, "inputs in exactly these")
-        left_out = len(table) - len(common)
-        distance = "" if found.distance is None else f"; average Jaccard distance {found.distance:.3f}"
-        plates.append(
-            Plate(
-                f"overlap_{which.value}",
-                f"Overlap of the sets {which.value}",
-                ("region", *found.names, "inputs"),
-                [(key, *key, count) for key, count in found.regions.items()],
-                figure,
-                f"Inputs in {which.value}: {len(common)} have a result under all networks shown{distance}."
-                + (f" {left_out} lack one and are left out." if left_out else ""),
-            )
-        )
+        shown = found[which].overlap if whole else _recorded(found[which])
+        if any(shown.sizes):
+            plates.append(_overlap_plate(found[which], replace(shown, names=names), whole=whole))
     return plates
+
+
+def _recorded(found: SetOverlap) -> Overlap:
+    """Returns the overlap without the inputs that lack a result under some network."""
+    lacking = {region: len(inputs) for region, inputs in found.unrecorded.items()}
+    if not lacking:
+        return found.overlap
+    regions = {region: count - lacking.get(region, 0) for region, count in found.overlap.regions.items()}
+    sizes = tuple(
+        sum(count for region, count in regions.items() if region[k] == "1") for k in range(len(found.overlap.names))
+    )
+    return replace(found.overlap, regions=regions, sizes=sizes, distance=None)
+
+
+def _overlap_plate(found: SetOverlap, shown: Overlap, *, whole: bool) -> Plate:
+    which = found.which.value
+    with drawing_style(grid=False):
+        if len(shown.names) <= 3:
+            figure = new_figure(4.6, 3.0)
+            draw_venn(figure.subplots(), shown)
+        else:
+            figure = new_figure(WIDTH, 2.3 + 0.26 * len(shown.names))
+            upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 0.4 + 0.28 * len(shown.names)))
+            draw_upset(upper, lower, shown, "inputs in\nexactly these")
+    caption = f"{which}: {sum(shown.regions.values())} inputs are in it under at least one network"
+    caption += "." if shown.distance is None else f"; average Jaccard distance {shown.distance:.3f}."
+    lacking = sorted({index for inputs in found.unrecorded.values() for index in inputs})
+    if lacking:
+        named = ", ".join(map(str, lacking)) if len(lacking) <= MAX_NAMED else str(len(lacking))
+        caption += (
+            f" Without a result under {'the other' if len(shown.names) == 2 else 'some'} network: {named}; "
+            f"{'counted as not in its set' if whole else 'left out'}."
+        )
+    return Plate(
+        f"overlap_{which}",
+        f"Overlap of the sets {which}",
+        ("region", *shown.names, "inputs"),
+        [(key, *key, count) for key, count in shown.regions.items()],
+        figure,
+        caption,
+    )

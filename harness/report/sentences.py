@@ -6,20 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.analysis.sets import SET_ORDER
+from harness.analysis.study import Analysis
 from harness.domain import ResultSet
-from harness.report.tables import conditions, paired_table, planned_inputs, title_of
+from harness.report.tables import conditions, planned_inputs, title_of
 
 _VS, _VF = (SET_ORDER.index(name) for name in (ResultSet.VS, ResultSet.VF))
 
 
-def sentences(summary: Mapping[str, Any]) -> list[str]:
+def sentences(summary: Mapping[str, Any], study: Analysis) -> list[str]:
     """Returns at most three sentences: what was decided, what grafting did to VA, and where that came from.
 
     Of several runs: what was decided, and whether networks of one name differ in VA.
+
+    Args:
+        summary: the content of `summary.json`.
+        study: the analysis of the same results; whether a difference may be chance is taken from there.
     """
     if "runs" in summary:
-        return [_decided(summary), *_differences(summary)]
-    return [text for text in (_decided(summary), _verified(summary), _origin(summary)) if text]
+        return [_decided(summary), *_differences(summary, study)]
+    return [text for text in (_decided(summary), _verified(summary, study), _origin(summary)) if text]
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -42,12 +47,18 @@ def _decided(summary: Mapping[str, Any]) -> str:
     undecided = sum(block["sets"][ResultSet.VF] for block in blocks)
     errors = sum(block["errors"] for block in blocks)
     text = f"{present - undecided} of {_plural(planned, 'instance')} were decided ({inputs_in_words(summary)}), "
-    text += f"{undecided} were not"
+    text += f"{undecided} {'was' if undecided == 1 else 'were'} not"
     if errors:
         text += f", {errors} of them by an error"
     if present < planned:
-        text += f", and {planned - present} have no result yet"
+        text += f", and {lacking(summary, planned - present)}"
     return text + "."
+
+
+def lacking(summary: Mapping[str, Any], count: int) -> str:
+    """Returns in words that so many inputs lack a result: a run may still find it, published results have none."""
+    what = "no record" if summary.get("golden") else "no result yet"
+    return f"{count} {'has' if count == 1 else 'have'} {what}"
 
 
 def _best(summary: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -56,38 +67,45 @@ def _best(summary: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return max(summary["transitions"], key=lambda moved: float(blocks[moved["to"]]["VA"]), default=None)
 
 
-def _verified(summary: Mapping[str, Any]) -> str:
+def _verified(summary: Mapping[str, Any], study: Analysis) -> str:
     blocks, moved = summary["variants"], _best(summary)
     if moved is None:
         proved, refuted = (sum(block["sets"][name] for block in blocks.values()) for name in ("VS", "AT"))
         return f"{proved} were proved, and {refuted} have a replayed counterexample."
     best, baseline = moved["to"], moved["from"]
-    paired = paired_table(summary)[summary["transitions"].index(moved)]
-    text = (
-        f"{title_of(summary, best)} has the highest verified accuracy of the grafted networks: "
-        f"{percent(blocks[best]['VA'])} against {percent(blocks[baseline]['VA'])} of the baseline; "
-        f"{_plural(paired.gained, 'input')} gained, {paired.lost} lost"
+    several = len(blocks) > 2
+    claim = "has the highest verified accuracy of the grafted networks:" if several else "has a verified accuracy of"
+    return (
+        f"{title_of(summary, best)} {claim} {percent(blocks[best]['VA'])} against {percent(blocks[baseline]['VA'])} "
+        f"of the baseline; {_judged(study, baseline, best)}."
     )
-    judged = "which is within noise" if paired.noise else "which is more than noise"
-    return f"{text}, {judged} (McNemar's exact test, p = {paired.p:.2g})."
 
 
-def _differences(summary: Mapping[str, Any]) -> list[str]:
+def _judged(study: Analysis, source: str, target: str) -> str:
+    """Returns what was gained and lost in verified inputs, and whether that may be chance."""
+    pair = study.pair(source, target)
+    paired = pair.difference("VA")
+    if paired is None:
+        lost, gained = pair.transition.discordant(ResultSet.VS)
+        return f"{_plural(gained, 'input')} gained, {lost} lost"
+    text = f"{_plural(paired.gained, 'input')} gained, {paired.lost} lost: {paired.words}"
+    if paired.lost + paired.gained:
+        text += " by McNemar's exact test"
+        text += f", adjusted for {len(study.pairs)} comparisons" if len(study.pairs) > 1 else ""
+    return text
+
+
+def _differences(summary: Mapping[str, Any], study: Analysis) -> list[str]:
     """Returns the largest difference in verified inputs between a run and the first one, and how many are noise."""
-    pairs = list(zip(summary["transitions"], paired_table(summary), strict=True))
-    if not pairs:
+    found = [one for pair in study.pairs if (one := pair.difference("VA")) is not None]
+    if not found:
         return []
-    moved, largest = min(pairs, key=lambda pair: pair[1].p)
-    noise = sum(paired.noise for _, paired in pairs)
-    text = (
-        f"The clearest difference in verified inputs is from {title_of(summary, moved['from'])} to "
-        f"{title_of(summary, moved['to'])}: {largest.gained} gained, {largest.lost} lost "
-        f"(McNemar's exact test, p = {largest.p:.2g})."
-    )
-    return [
-        text,
-        f"{noise} of {_plural(len(pairs), 'compared pair')} of networks differ within noise at the 5 % level.",
-    ]
+    clearest = min(found, key=lambda one: one.p)
+    noise = sum(one.noise for one in found)
+    text = f"from {title_of(summary, clearest.source)} to {title_of(summary, clearest.target)}"
+    text = f"The clearest difference in verified inputs is {text}: {_judged(study, clearest.source, clearest.target)}."
+    differ = f"{_plural(len(found), 'compared pair')} of networks differ{'s' if noise == 1 else ''}"
+    return [text, f"{noise} of {differ} within noise at the 5 % level."]
 
 
 def _origin(summary: Mapping[str, Any]) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from harness.report.figures import WIDTH
 from harness.report.palette import MISSING, SETS
 from harness.report.plate import Plate
 from harness.report.svg import element, figure, number
 from harness.report.tables import InputLine
 
+WIDTH = 640.0
+"""Width of the strip in user units."""
 _GAP = 5.0
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.sets import SET_ORDER
-from harness.analysis.statistics import mcnemar_exact, wilson
-from harness.analysis.table import ResultRow
+from harness.analysis.statistics import Share
+from harness.analysis.table import ResultRow, by_variant
+from harness.analysis.transfer import Expected, TransferClass, as_a_sample, expected_of
 from harness.domain import ResultSet, Verdict
 
 OURS = "this run"
@@ -60,35 +60,6 @@ def planned_inputs(summary: Mapping[str, Any], variant: str) -> int:
     return int(summary["inputs_of"].get(variant, summary["inputs"]))
 
 
-@dataclass(frozen=True, slots=True)
-class IntervalRow:
-    """A share of one network with its Wilson interval."""
-
-    title: str
-    metric: str
-    percent: float
-    low: float
-    high: float
-    n: int
-    conditions: str
-
-
-def interval_table(summary: Mapping[str, Any]) -> list[IntervalRow]:
-    """Returns the 95 % intervals of SA, RA and VA; figures without a denominator have none and are left out."""
-    rows: list[IntervalRow] = []
-    for name, block in summary["variants"].items():
-        for metric in ("SA", "RA", "VA"):
-            percent, measured = block[metric], block["measured"].get(metric, {})
-            n = measured.get("n", 0)
-            if percent is None or not n:
-                continue
-            low, high = wilson(percent * n / 100, n)
-            rows.append(
-                IntervalRow(title_of(summary, name), metric, percent, low, high, n, conditions(measured, metric))
-            )
-    return rows
-
-
 def conditions(measured: Mapping[str, Any], metric: str) -> str:
     """Returns in words what a figure was measured under, without its denominator."""
     if metric == "VA":
@@ -104,30 +75,56 @@ def conditions(measured: Mapping[str, Any], metric: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class PairedRow:
-    """How many inputs are verified under one network only, and whether that may be chance."""
+class TransferLine:
+    """What counterexamples of one network do to another, beside what to expect of a random sample."""
 
-    title: str
-    lost: int
-    gained: int
-    p: float
+    source: str
+    target: str
+    count: int
+    """Examples."""
+    classes: Mapping[str, int]
+    """`TransferClass` to examples; the classes are disjoint and add up to `count`."""
+    expected: Expected
+    """The second network's results over all inputs of the run."""
 
     @property
-    def noise(self) -> bool:
-        """Whether the difference is within noise at the 5 % level."""
-        return self.p >= 0.05
+    def clean(self) -> Share:
+        """Examples whose input the second network classifies correctly."""
+        return Share(self.count - self.classes[TransferClass.CLEAN_MISCLASSIFIED], self.count)
+
+    @property
+    def robust(self) -> Share:
+        """Examples that the second network classifies correctly, of inputs that it classifies correctly too."""
+        return Share(self.classes[TransferClass.ATTACK_FAILS], self.count)
+
+    @property
+    def words(self) -> str:
+        """Whether the examples' unperturbed inputs are like any others to the second network."""
+        if not self.count or self.expected.sa is None:
+            return "nothing to compare"
+        if as_a_sample(self.clean.count, self.count, self.expected):
+            return "within noise"
+        return "more than noise"
 
 
-def paired_table(summary: Mapping[str, Any]) -> list[PairedRow]:
-    """Returns McNemar's exact test of each network's verified inputs against the baseline's."""
-    rows: list[PairedRow] = []
-    k = SET_ORDER.index(ResultSet.VS)
-    for moved in summary["transitions"]:
-        matrix = moved["matrix"]
-        lost = sum(matrix[k]) - matrix[k][k]
-        gained = sum(line[k] for line in matrix) - matrix[k][k]
-        rows.append(PairedRow(title_of(summary, moved["to"]), lost, gained, mcnemar_exact(lost, gained)))
-    return rows
+def transfer_table(transfers: Iterable[Mapping[str, Any]], rows: Sequence[ResultRow]) -> list[TransferLine]:
+    """Returns a line for each measured transfer, in order.
+
+    Args:
+        transfers: objects with `from`, `to`, `count` and the classes, as `read_transfers` returns them.
+        rows: the run's results; what to expect is taken from them.
+    """
+    table = by_variant(rows)
+    return [
+        TransferLine(
+            str(one["from"]),
+            str(one["to"]),
+            int(one["count"]),
+            {name.value: int(one[name]) for name in TransferClass},
+            expected_of(table.get(str(one["to"]), {}).values()),
+        )
+        for one in transfers
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,10 @@ from harness.report.plots import COLOURS
 
 _GRID = 240
 """Points along each side of the raster that labels are placed by."""
+_ROOM = 0.06
+"""Room around the circles and to their names, in radii of the largest."""
+_STEEP = 0.35
+"""Names in directions that are less sideways than this stand above or below."""
 Point = tuple[float, float]
 
 
@@ -36,17 +40,25 @@ def draw_venn(panel: Axes, overlap: Overlap) -> None:
         panel.text(x, y, str(overlap.regions[key]), ha="center", va="center")
     middle = tuple(np.mean(np.array(centres), axis=0))
     for number, (name, size) in enumerate(zip(overlap.names, overlap.sizes, strict=True)):
-        x, y = _outward(centres[number], middle, radii[number], number, len(radii))
-        panel.text(x, y, f"{name}\n{size}", ha="center", va="center", color=COLOURS[number], fontweight="bold")
+        (x, y), (right, up) = _outward(number, centres, radii, middle)
+        panel.text(
+            x,
+            y,
+            f"{name}\n{size}",
+            color=COLOURS[number],
+            fontweight="bold",
+            ha="center" if abs(right) < _STEEP else "left" if right > 0 else "right",
+            va="center" if abs(right) >= _STEEP else "bottom" if up > 0 else "top",
+        )
     if hidden:
         panel.set_xlabel("too small to draw: " + ", ".join(f"{key}: {overlap.regions[key]}" for key in hidden))
     panel.set_aspect("equal")
     panel.set_xticks([])
     panel.set_yticks([])
     panel.set_frame_on(False)
-    low, high = np.min(np.array(centres), axis=0), np.max(np.array(centres), axis=0)
-    panel.set_xlim(low[0] - 1.5 * reach, high[0] + 1.5 * reach)
-    panel.set_ylim(low[1] - 1.4 * reach, high[1] + 1.4 * reach)
+    low, high = (f(np.array(centres).T + np.array(radii) * sign, axis=1) for f, sign in ((np.min, -1), (np.max, 1)))
+    panel.set_xlim(low[0] - _ROOM * reach, high[0] + _ROOM * reach)
+    panel.set_ylim(low[1] - _ROOM * reach, high[1] + _ROOM * reach)
 
 
 def layout(radii: Sequence[float], overlap: Overlap) -> list[Point]:
@@ -125,11 +137,25 @@ def _deepest(area: NDArray[np.bool_]) -> tuple[int, int]:
         area = smaller
 
 
-def _outward(centre: Point, middle: Sequence[float], radius: float, number: int, sets: int) -> Point:
-    """Returns where a set's name stands: outside its circle, away from the others."""
+def _outward(
+    number: int, centres: Sequence[Point], radii: Sequence[float], middle: Sequence[float]
+) -> tuple[Point, Point]:
+    """Returns where a set's name stands, and the direction to there: away from the others, outside of every circle."""
+    centre, radius = centres[number], radii[number]
     x, y = centre[0] - middle[0], centre[1] - middle[1]
     length = math.hypot(x, y)
     if length < 1e-9 * max(radius, 1.0):
-        angle = math.pi / 2 + 2 * math.pi * number / sets
+        angle = math.pi * (1 - number) if len(radii) == 2 else math.pi / 2 + 2 * math.pi * number / len(radii)
         x, y, length = math.cos(angle), math.sin(angle), 1.0
-    return centre[0] + 1.25 * radius * x / length, centre[1] + 1.25 * radius * y / length
+    x, y = x / length, y / length
+    away = max(_leaves(centre, (x, y), other, r) for other, r in zip(centres, radii, strict=True))
+    away += _ROOM * max(radii)
+    return (centre[0] + away * x, centre[1] + away * y), (x, y)
+
+
+def _leaves(start: Point, direction: Point, centre: Point, radius: float) -> float:
+    """Returns how far from `start` a ray leaves a circle for good; 0 where it does not meet it."""
+    x, y = centre[0] - start[0], centre[1] - start[1]
+    along = x * direction[0] + y * direction[1]
+    inside = radius**2 - (x * x + y * y - along**2)
+    return max(0.0, along + math.sqrt(inside)) if inside >= 0 else 0.0

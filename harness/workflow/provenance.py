@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -13,6 +15,8 @@ from harness.workflow.options import RunPlan
 from harness.workflow.place import executor_provenance
 
 PACKAGES = ("lg-bench", "torch", "numpy", "onnx", "onnxruntime", "numba")
+BUILTIN = "builtin"
+ENGINE_CONFIG = Path("harness", "verifier", "config.py")
 GIT_TIMEOUT_S = 10.0
 
 
@@ -35,8 +39,27 @@ def provenance(plan: RunPlan, networks: Mapping[str, str], tool_identity: str, s
         "git": git_revision(source),
         "tool_identity": tool_identity,
         "networks": dict(networks),
+        **({"engine": engine_settings(source)} if plan.tool == BUILTIN else {}),
         **foreign_provenance(plan),
         **executor_provenance(plan),
+    }
+
+
+def engine_settings(source: Path) -> dict[str, str]:
+    """Returns our engine's settings by name, of its attacks too, as its source states them; empty without the source.
+
+    They are read and not imported: runs are led where torch is not installed. Seed and device are told elsewhere.
+    """
+    path = source / ENGINE_CONFIG
+    if not path.is_file():
+        return {}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    bodies = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "EngineConfig"]
+    return {
+        node.target.id: ast.unparse(node.value)
+        for node in itertools.chain(*bodies)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None
+        if node.target.id not in ("seed", "device")
     }
 
 

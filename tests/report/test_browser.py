@@ -13,6 +13,7 @@ import pytest
 from harness.data.datasets import load_images
 from harness.domain import ResultSet
 from harness.report.details import Details
+from harness.report.merge import merge_runs
 from harness.report.page import render
 from harness.report.source import Run
 
@@ -92,6 +93,11 @@ def test_the_page_works_in_a_browser(browser: Any, synthetic_run: Callable[..., 
     for _ in range(attacked):
         page.keyboard.press("ArrowRight")
     assert page.locator("#card-title").inner_text().startswith(f"Input {attacked}, ")
+    page.keyboard.press("End")
+    assert page.locator("#card-title").inner_text().startswith(f"Input {INPUTS - 1}")
+    page.keyboard.press("Home")
+    for _ in range(attacked):
+        page.keyboard.press("ArrowRight")
     labels = page.locator("#card canvas").evaluate_all("all => all.map((one) => one.getAttribute('aria-label'))")
     assert labels[0] == "image"
     assert "difference, amplified: Synthetic baseline" in labels
@@ -106,9 +112,53 @@ def test_the_page_works_in_a_browser(browser: Any, synthetic_run: Callable[..., 
 
 
 def test_the_page_fits_a_phone(browser: Any, synthetic_run: Callable[..., Run], tmp_path: Path) -> None:
+    """Nothing makes the page scroll sideways, also not the long names of several runs; figures fit whole."""
+    run = synthetic_run(INPUTS)
     path = tmp_path / "page.html"
-    path.write_text(render(synthetic_run(INPUTS)), encoding="utf-8")
     page = browser.new_page(viewport={"width": 375, "height": 700})
     page.set_default_timeout(60_000)
+    for shown in (run, merge_runs({"the-first-of-two-runs": run, "the-second-of-two-runs": run})):
+        path.write_text(render(shown), encoding="utf-8")
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 375
+        drawings = page.locator(".drawing:not(.strip) > *")
+        widths = drawings.evaluate_all("all => all.map((one) => one.getBoundingClientRect().width)")
+        assert widths
+        assert max(widths) <= 375
+
+
+def test_all_of_the_page_can_be_reached_by_keyboard(
+    browser: Any, synthetic_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(render(synthetic_run(INPUTS)), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.set_default_timeout(60_000)
     page.goto(path.as_uri())
-    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    reached = set()
+    focused = "document.activeElement.id || document.activeElement.className || document.activeElement.tagName"
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate(focused))
+        if page.evaluate("document.activeElement === document.body"):
+            break
+    assert {"skip", "strip", "filter-text", "filter-changed", "SUMMARY", "BUTTON", "PRE"} <= reached
+
+
+def test_what_is_folded_away_is_printed(browser: Any, synthetic_run: Callable[..., Run], tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(render(synthetic_run(INPUTS)), encoding="utf-8")
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(path.as_uri())
+    folded = "Array.from(document.querySelectorAll('details:not([open])')).length"
+    before = page.evaluate(folded)
+    assert before >= 2
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(folded) == 0
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(folded) == before
+    page.emulate_media(media="print")
+    assert not page.locator("#inputs .tall").is_visible()
+    assert not page.locator("nav").is_visible()
+    assert page.locator("#figure-result_sets svg").is_visible()

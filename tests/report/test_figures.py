@@ -33,6 +33,11 @@ def test_bars_are_proportional_and_without_gaps() -> None:
     assert x2 + w2 < WIDTH
 
 
+def test_long_names_of_networks_are_shown_whole() -> None:
+    name = "first-run: Grafted, min, weights kept, second seed"
+    assert name in stacked_bars([Bar(name, {"VS": 3})], SETS, "title")
+
+
 def test_all_bars_share_one_scale() -> None:
     root = ET.fromstring(stacked_bars([Bar("a", {"VS": 100}), Bar("b", {"VS": 50})], SETS, "title"))
     (_, whole), (_, half) = rectangles(root)

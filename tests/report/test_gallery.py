@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from harness.analysis.study import analyse
 from harness.cli.report import report
 from harness.domain import UsageError
 from harness.report.details import Details, LayerShare
 from harness.report.gallery import golden_transfers, make_gallery, read_transfers
-from harness.report.merge import golden_run, merge_runs, run_names
+from harness.report.golden import golden_run
+from harness.report.merge import merge_runs, merge_transfers, run_names
 from harness.report.page import render
 from harness.report.run_plots import cactus_plate, layers_plate, margins_plate, overlap_plates
 from harness.report.source import Run
@@ -27,13 +30,17 @@ TITLES = {"baseline": "Base", "grafted_min": "Min"}
 
 def test_a_cactus_curve_counts_what_was_decided_and_not_skipped(synthetic_run: MakeRun) -> None:
     run = synthetic_run(30)
-    plate = cactus_plate(run.rows, TITLES, "5 s")
+    plate = cactus_plate(analyse(run.rows, run.summary), TITLES, "5 s")
     assert plate is not None
     base = [(count, seconds) for name, count, seconds in plate.rows if name == "Base"]
     wanted = sorted(row.work_s for row in run.rows if row.variant == "baseline" and row.result_set in ("AT", "VS"))
     assert base == list(enumerate(wanted, 1))
     timeless = [replace(row, work_s=0.0) for row in run.rows]
-    assert cactus_plate(timeless, TITLES, "5 s") is None
+    assert cactus_plate(analyse(timeless, run.summary), TITLES, "5 s") is None
+    wall = cactus_plate(analyse(run.rows, run.summary | {"timeout_on": "wall"}), TITLES, "5 s")
+    assert wall is not None
+    assert wall.columns[2] == "wall_s"
+    assert [row[2] for row in wall.rows] == [2 * float(str(row[2])) for row in plate.rows]
 
 
 def test_margins_and_layers_are_drawn_where_they_are_known() -> None:
@@ -52,16 +59,26 @@ def test_margins_and_layers_are_drawn_where_they_are_known() -> None:
 
 
 def test_overlaps_of_the_published_sets(published_run: Run) -> None:
-    plates = {plate.name: plate for plate in overlap_plates(published_run.rows, {"baseline": "b", "grafted": "g"})}
+    """The thesis counts the two inputs without a grafted record as not in the grafted set."""
+    overlaps, titles = analyse(published_run.rows, published_run.summary).overlaps, {"baseline": "b", "grafted": "g"}
+    plates = {plate.name: plate for plate in overlap_plates(overlaps, titles, whole=True)}
     assert list(plates) == ["overlap_VS", "overlap_VF", "overlap_AT", "overlap_SK"]
     regions = {row[0]: row[-1] for row in plates["overlap_VS"].rows}
-    assert regions == {"10": 358 - 333, "01": 496 - 333, "11": 333}
-    assert "997 have a result" in plates["overlap_VS"].caption
-    assert "2 lack one" in plates["overlap_VS"].caption
+    assert regions == {"10": 360 - 333, "01": 496 - 333, "11": 333}
+    assert "Without a result under the other network: 997, 998; counted" in plates["overlap_VS"].caption
+    assert "Without" not in plates["overlap_AT"].caption
+
+
+def test_inputs_without_a_result_are_in_no_overlap_and_named(published_run: Run) -> None:
+    overlaps, titles = analyse(published_run.rows, published_run.summary).overlaps, {"baseline": "b", "grafted": "g"}
+    plate = overlap_plates(overlaps, titles)[0]
+    assert {row[0]: row[-1] for row in plate.rows} == {"10": 358 - 333, "01": 496 - 333, "11": 333}
+    assert "997, 998; left out" in plate.caption
 
 
 def test_networks_of_one_title_stay_apart(synthetic_run: MakeRun) -> None:
-    plates = overlap_plates(synthetic_run(20).rows, {"baseline": "same", "grafted_min": "same"})
+    run = synthetic_run(20, ("baseline", "grafted_min"))
+    plates = overlap_plates(analyse(run.rows, run.summary).overlaps, {"baseline": "same", "grafted_min": "same"})
     assert plates[0].columns == ("region", "baseline", "grafted_min", "inputs")
 
 
@@ -70,7 +87,7 @@ def test_the_strip_has_a_stripe_for_every_result(synthetic_run: MakeRun) -> None
     lines = inputs_table(["baseline", "grafted_min"], run.rows)
     plate = strip_plate(lines, TITLES)
     assert str(plate.drawing).count("Z") == 60
-    assert "no result yet" in str(plate.drawing)
+    assert "no result" in str(plate.drawing)
     assert plate.rows[29][2] == ""
     assert strip_layout(1000, 4) == (100, 6.4, 9.0)
 
@@ -79,14 +96,18 @@ def test_transfers_of_a_run_folder_are_shown(tmp_path: Path, synthetic_run: Make
     assert read_transfers(tmp_path) == []
     one = {
         "from": "baseline", "to": "grafted_min", "count": 10, "clean_misclassified": 4, "attack_fails": 3,
-        "attack_works_same_class": 2, "attack_works_other_class": 1, "words": "Of 10 counterexamples <b>.",
+        "attack_works_same_class": 2, "attack_works_other_class": 1,
     }  # fmt: skip
     (tmp_path / "transfer.json").write_text(json.dumps({"transfers": [one]}))
     found = read_transfers(tmp_path)
     assert found == [one]
-    text = render(synthetic_run(20), transfers=found)
-    assert "Of 10 counterexamples &lt;b&gt;." in text
+    run = synthetic_run(20)
+    text = " ".join(render(run, transfers=found).split())
     assert "figure-transfer" in text
+    own = [row.result_set for row in run.rows if row.variant == "grafted_min"]
+    right, robust = sum(name != "SK" for name in own), sum(name in ("VS", "VF") for name in own)
+    assert f"60.0 %<br><small>{5 * right:.1f} %</small>" in text
+    assert f"30.0 %<br><small>{5 * robust:.1f} %</small>" in text
     (tmp_path / "transfer.json").write_text('{"from": "a"}')
     with pytest.raises(UsageError, match="is no transfer"):
         read_transfers(tmp_path)
@@ -95,7 +116,9 @@ def test_transfers_of_a_run_folder_are_shown(tmp_path: Path, synthetic_run: Make
 def test_published_results_are_a_page_with_the_thesis_figures(shared_dir: Path, tmp_path: Path) -> None:
     folder = shared_dir / "golden" / "cnn_b"
     run = golden_run(folder)
-    gallery = make_gallery(run, inputs_table(["baseline", "grafted"], run.rows), golden_transfers(folder))
+    gallery = make_gallery(
+        run, analyse(run.rows, run.summary), inputs_table(["baseline", "grafted"], run.rows), golden_transfers(folder)
+    )
     names = [plate.name for plate in gallery.plates]
     assert {"result_sets", "transition_baseline_grafted", "overlap_VS", "transfer"} <= set(names)
     assert gallery.transfer is not None
@@ -115,6 +138,22 @@ def test_published_results_are_a_page_with_the_thesis_figures(shared_dir: Path, 
     ):
         assert share in text
     assert "Records are missing in the published results" in text
+    assert "Grafted: 3 of 1000 inputs have no record." in text
+    for heading in ("Overlaps", "Transitions", "Transfer"):
+        figure = {"Overlaps": "4.6", "Transitions": "4.7", "Transfer": "4.9"}[heading]
+        assert f'<h2>{heading} <span class="quiet">(the thesis\' figure {figure})</span></h2>' in text
+    assert "thesis, provided models" in text
+    assert "36.04" in text
+    assert "this run" not in re.findall(r'<tr class="ours">.*?</tr>', text)[0]
+
+
+def test_published_times_are_shown_with_those_of_the_attack(shared_dir: Path) -> None:
+    """The thesis' means of 16.52 s and 5.41 s leave the attack's seconds out (see the test of the analysis)."""
+    run = golden_run(shared_dir / "golden" / "cnn_b")
+    study = analyse(run.rows, run.summary)
+    means = [network.times["VS+VF"] for network in study.networks]
+    assert study.clock == "wall"
+    assert [one.mean for one in means if one is not None] == pytest.approx([18.3, 8.1], abs=0.1)
 
 
 def test_several_runs_are_one_page(synthetic_run: MakeRun) -> None:
@@ -128,12 +167,23 @@ def test_several_runs_are_one_page(synthetic_run: MakeRun) -> None:
         ("a: baseline", "b: baseline"), ("a: grafted_min", "b: grafted_min"),
     ]  # fmt: skip
     assert merged.summary["transitions"][0]["only_in_from"] == 5
-    text = render(merged)
+    study = analyse(merged.rows, merged.summary)
+    assert [(pair.source, pair.target) for pair in study.pairs] == [
+        ("a: baseline", "b: baseline"), ("a: grafted_min", "b: grafted_min"),
+    ]  # fmt: skip
+    assert {one.n for pair in study.pairs for one in pair.differences} == {15}
+    text = " ".join(render(merged).split())
+    assert "adjusted by Holm for the 2 comparisons" in text
     assert "<h2>Runs</h2>" in text
     assert "This run is not finished" in text
     other = Run({**second.summary, "benchmark": "other"}, second.rows)
     with pytest.raises(UsageError, match="only runs over the same inputs"):
         merge_runs({"a": first, "b": other})
+
+
+def test_transfers_of_several_runs_carry_the_names_of_their_runs() -> None:
+    one = {"from": "baseline", "to": "grafted_min", "count": 0}
+    assert merge_transfers({"a": [one], "b": []}) == [one | {"from": "a: baseline", "to": "a: grafted_min"}]
 
 
 def test_runs_are_named_by_as_much_of_their_path_as_is_needed(tmp_path: Path) -> None:

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 
+from harness.analysis.study import analyse
 from harness.domain import Stage, Verdict
+from harness.report.details import Details
 from harness.report.page import render
 from harness.report.source import Run
+from harness.report.wording import probability, share
 
 MakeRun = Callable[..., Run]
 VOID = {"meta", "input", "br", "link", "img", "hr"}
@@ -89,9 +92,9 @@ def test_the_figures_of_the_summary_are_on_the_page(published_run: Run) -> None:
     text = render(published_run)
     cells = re.findall(r'<td class="n"[^>]*--share[^>]*>(\d+)<br>', text)
     assert list(map(int, cells)) == [156, 30, 5, 1, 75, 81, 20, 18, 2, 16, 333, 7, 13, 55, 138, 47]
-    assert "2 inputs with a result under baseline only" in " ".join(text.split())
-    assert "baseline: 1 of 1000 inputs have no result yet" in " ".join(text.split())
-    assert "grafted has the highest verified accuracy of the grafted networks: 49.6 % against 36.0 %" in text
+    assert "2 inputs with a result under baseline only (997, 998)" in " ".join(text.split())
+    assert "baseline: 1 of 1000 inputs has no result yet" in " ".join(text.split())
+    assert "grafted has a verified accuracy of 49.6 % against 36.0 %" in text
     assert "With it 138 of the baseline&#39;s 253 failures are verified and 333 of its 358 verified inputs" in text
 
 
@@ -111,6 +114,43 @@ def test_one_network_alone_says_that_there_is_nothing_to_compare(synthetic_run: 
     assert "this run has none to compare" in text
     assert "figure-transition" not in text
     assert "figure-overlap" not in text
+
+
+def test_tables_are_those_of_the_analysis(synthetic_run: MakeRun) -> None:
+    """Intervals, hypotheses and paired tests come from one place; a page with figures of its own would differ."""
+    run = synthetic_run(60)
+    study = analyse(run.rows, run.summary)
+    text = " ".join(render(run).split())
+    for network in study.networks:
+        for interval in network.intervals:
+            assert f'</span> {interval.low:.1f} to {interval.high:.1f}</td> <td class="n">{interval.n}</td>' in text
+    for pair in study.pairs:
+        for one in pair.differences:
+            cells = [f"{one.gained}", f"{one.lost}", f"{one.n}", f"{one.difference:+.1f}"]
+            row = f"<td>{one.metric}</td>" + "".join(f'<td class="n">{cell}</td>' for cell in cells)
+            assert row.replace("</td><td", "</td> <td") in text.replace("</td><td", "</td> <td")
+        assert f'<td class="n">{probability(pair.differences[2].p_adjusted)}</td><td class="words">' in text
+        for subset in pair.subsets:
+            assert share(subset.inside, subset.size) in text
+    assert "adjusted by Holm for the 2 comparisons" in text
+
+
+def test_a_changed_analysis_changes_the_page(synthetic_run: MakeRun) -> None:
+    run = synthetic_run(30)
+    study = analyse(run.rows, run.summary)
+    bounds = replace(study.networks[0].robust, verified=1, undecided=1, missing=0, n=7)
+    other = replace(study, networks=(replace(study.networks[0], robust=bounds), *study.networks[1:]))
+    assert "between 14.3 % (VS) and 28.6 % (VS and VF) of 7" in render(run, study=other)
+
+
+def test_the_origin_of_networks_is_in_the_provenance(synthetic_run: MakeRun) -> None:
+    manifest = {"onnx": {"sha256": "abc"}, "training": {"config": {"seed": 1}}, "activations": [1]}
+    run = replace(synthetic_run(10), details=Details(manifests={"baseline": manifest}))
+    text = render(run)
+    assert "<summary>Network: Synthetic baseline</summary>" in text
+    assert "<dt>training / config / seed</dt><dd>1</dd>" in text
+    assert "activations" not in text
+    assert "<dt>versions / torch</dt><dd>0.0</dd>" in text
 
 
 def test_conflicts_stand_on_top(synthetic_run: MakeRun) -> None:

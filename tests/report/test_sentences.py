@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from harness.analysis.study import analyse
 from harness.analysis.summary import RunHeader, build_summary
 from harness.analysis.table import ResultRow
 from harness.domain import Stage, Verdict
 from harness.report.sentences import sentences
 from harness.report.source import Run
-from harness.report.tables import interval_table, paired_table
 
 HEADER = RunHeader("b", ("baseline", "low", "high"), 4, 5.0, "cpu", baseline="baseline")
 S, U, T = Verdict.SAT, Verdict.UNSAT, Verdict.TIMEOUT
@@ -24,15 +22,21 @@ def rows(variant: str, *verdicts: Verdict) -> list[ResultRow]:
     ]
 
 
+def said(table: list[ResultRow], header: RunHeader = HEADER, manifests: dict[str, Any] | None = None) -> list[str]:
+    summary = build_summary(table, header, manifests or {})
+    return sentences(summary, analyse(table, summary))
+
+
 ROWS = rows("baseline", U, T, T, S) + rows("low", U, T, T, S) + rows("high", U, U, U, S)
 
 
 def test_the_best_network_is_named_with_gains_losses_and_noise() -> None:
-    first, second, third = sentences(build_summary(ROWS, HEADER, {}))
+    first, second, third = said(ROWS)
     assert first == "8 of 12 instances were decided (4 inputs for each of 3 networks), 4 were not."
     assert second == (
         "high has the highest verified accuracy of the grafted networks: 75.0 % against 25.0 % of the baseline; "
-        "2 inputs gained, 0 lost, which is within noise (McNemar's exact test, p = 0.5)."
+        "2 inputs gained, 0 lost: within noise: only 2 of 4 inputs changed, too few to tell (p = 1) by McNemar's exact "
+        "test, adjusted for 2 comparisons."
     )
     assert third == (
         "With it 2 of the baseline's 2 failures are verified and 1 of its 1 verified inputs stay so, "
@@ -42,41 +46,47 @@ def test_the_best_network_is_named_with_gains_losses_and_noise() -> None:
 
 def test_accuracies_of_different_inputs_are_not_compared() -> None:
     manifests = {"baseline": {"metrics": {"SA": {"value": 78.0, "n": 10000}}}}
-    third = sentences(build_summary(ROWS, HEADER, manifests))[2]
+    third = said(ROWS, manifests=manifests)[2]
     assert "standard accuracy" not in third
     manifests["high"] = {"metrics": {"SA": {"value": 70.0, "n": 10000}}}
-    third = sentences(build_summary(ROWS, HEADER, manifests))[2]
+    third = said(ROWS, manifests=manifests)[2]
     assert "standard accuracy (whole test set) goes from 78.0 % to 70.0 %" in third
 
 
 def test_errors_and_missing_results_are_said() -> None:
     broken = [replace(ROWS[1], verdict=Verdict.ERROR), *ROWS[2:]]
-    (first, *_) = sentences(build_summary(broken, HEADER, {}))
-    assert first.endswith("4 were not, 1 of them by an error, and 1 have no result yet.")
+    (first, *_) = said(broken)
+    assert first.endswith("4 were not, 1 of them by an error, and 1 has no result yet.")
 
 
 def test_a_plain_list_counts_its_instances() -> None:
     header = RunHeader("list", ("a", "b"), 2, 5.0, "cpu", inputs_of={"a": 2, "b": 1}, labelled=False)
-    summary = build_summary([*rows("a", U, S), *rows("b", T)], header, {})
-    assert sentences(summary) == [
-        "2 of 3 instances were decided (3 in all for 2 networks), 1 were not.",
+    assert said([*rows("a", U, S), *rows("b", T)], header) == [
+        "2 of 3 instances were decided (3 in all for 2 networks), 1 was not.",
         "1 were proved, and 1 have a replayed counterexample.",
     ]
 
 
 def test_a_large_difference_is_more_than_noise(published_run: Run) -> None:
-    assert "which is more than noise" in sentences(published_run.summary)[1]
-    (paired,) = paired_table(published_run.summary)
-    assert (paired.lost, paired.gained, paired.noise) == (25, 163, False)
+    second = sentences(published_run.summary, analyse(published_run.rows, published_run.summary))[1]
+    assert second == (
+        "grafted has a verified accuracy of 49.6 % against 36.0 % of the baseline; 163 inputs gained, 25 lost: more "
+        "than noise (p < 0.0001) by McNemar's exact test."
+    )
 
 
-def test_intervals_have_the_denominator_of_their_figure(synthetic_run: Callable[..., Run]) -> None:
-    summary: dict[str, Any] = json.loads(json.dumps(synthetic_run(60).summary))
-    summary["variants"]["baseline"] |= {"SA": 78.1}
-    summary["variants"]["baseline"]["measured"]["SA"] = {"n": 10000}
-    found = {(row.title, row.metric): row for row in interval_table(summary)}
-    whole, run = found["Synthetic baseline", "SA"], found["Synthetic baseline", "VA"]
-    assert (whole.n, whole.conditions) == (10000, "whole test set")
-    assert (run.n, run.conditions) == (60, "this run's inputs")
-    assert whole.high - whole.low < run.high - run.low
-    assert all(row.low <= row.percent <= row.high for row in found.values())
+def test_the_test_that_words_go_by_is_the_adjusted_one() -> None:
+    """Six gained inputs are more than noise of one comparison, and within it where two networks are compared."""
+    table = [*rows("baseline", *[T] * 8), *rows("high", *[U] * 6, T, T)]
+    alone = replace(HEADER, variants=("baseline", "high"), inputs=8)
+    assert "6 inputs gained, 0 lost: more than noise (p = 0.031)" in said(table, alone)[1]
+    both = said([*table, *rows("low", *[T] * 8)], replace(HEADER, inputs=8))
+    assert "6 inputs gained, 0 lost: within noise (p = 0.062)" in both[1]
+
+
+def test_several_runs_are_compared_by_their_clearest_difference() -> None:
+    table = [*rows("baseline", *[T] * 8), *rows("high", *[U] * 6, T, T)]
+    summary = build_summary(table, replace(HEADER, variants=("baseline", "high"), inputs=8), {})
+    texts = sentences({**summary, "runs": []}, analyse(table, summary))
+    assert texts[1].startswith("The clearest difference in verified inputs is from baseline to high: 6 inputs gained")
+    assert texts[2] == "0 of 1 compared pair of networks differ within noise at the 5 % level."

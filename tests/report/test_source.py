@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.analysis.summary import RunHeader
+from harness.cli.main import main
 from harness.cli.report import report
 from harness.cli.show import show
 from harness.domain import EngineRecord, Instance, InstanceResult, Job, Limits, Stage, UsageError, Verdict
@@ -172,3 +175,39 @@ def test_show_refuses_two_forms_at_once(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(show, [str(tmp_path), "--json", "--csv"])
     assert outcome.exit_code == 2
     assert "exclude each other" in outcome.output
+
+
+def of_schema(folder: Path, version: str) -> Path:
+    """A finished run as an older or newer program left it."""
+    make_run(folder, RESULTS)
+    with closing(sqlite3.connect(folder / "results.db")) as db, db:
+        db.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", (version,))
+        if version == "1":
+            db.execute("ALTER TABLE results DROP COLUMN prepare_s")
+    return folder
+
+
+def test_a_run_of_schema_1_is_drawn_and_left_as_it_is(tmp_path: Path) -> None:
+    folder = of_schema(tmp_path / "run", "1")
+    before = (folder / "results.db").read_bytes()
+    assert main(["report", str(folder), "--out", str(tmp_path / "page.html"), "--no-figures"]) == 0
+    assert "4 of 4 instances were decided" not in (tmp_path / "page.html").read_text()
+    assert "3 of 4 instances were decided" in (tmp_path / "page.html").read_text()
+    assert (folder / "results.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("version", ["0", "999"])
+@pytest.mark.parametrize("command", ["report", "show"])
+def test_a_run_of_another_schema_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, version: str
+) -> None:
+    folder = of_schema(tmp_path, version)
+    earlier = folder / "report.html"
+    earlier.write_text("the page of before")
+    assert main([command, str(folder)]) == 2
+    told = capsys.readouterr().err.strip()
+    assert len(told.splitlines()) == 1
+    assert f"{folder / 'results.db'}: written with schema {version}" in told
+    assert "use the version of lg-bench that made it" in told
+    assert earlier.read_text() == "the page of before"
+    assert not (folder / "figures").exists()

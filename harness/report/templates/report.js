@@ -53,6 +53,15 @@
   form.hidden = false;
   filter();
 })();
+// What is folded away on the screen is printed.
+(() => {
+  let opened = [];
+  window.addEventListener("beforeprint", () => {
+    opened = Array.from(document.querySelectorAll("details:not([open])"));
+    for (const one of opened) one.open = true;
+  });
+  window.addEventListener("afterprint", () => { for (const one of opened) one.open = false; });
+})();
 // The strip: tells which input the pointer or the arrow keys are on, and draws its image and counterexamples.
 (() => {
   const strip = document.getElementById("strip");
@@ -166,7 +175,7 @@
   }
 
   if (!lines.length) return;
-  const steps = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns};
+  const steps = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -Infinity, End: Infinity};
   strip.addEventListener("pointermove", (event) => { const k = at(event); if (k >= 0 && k !== current) show(k); });
   strip.addEventListener("click", (event) => { const k = at(event); if (k >= 0) show(k); });
   strip.addEventListener("focus", () => { if (current < 0) show(0); });
@@ -174,11 +183,13 @@
     if (event.key in steps) {
       event.preventDefault();
       const next = current + steps[event.key];
-      if (next >= 0 && next < lines.length) show(next);
+      if (Math.abs(next) === Infinity || (next >= 0 && next < lines.length)) show(next);
     }
   });
   table.tBodies[0].addEventListener("click", (event) => {
     const row = event.target.closest("tr");
-    if (row) show(lines.indexOf(row));
+    if (!row) return;
+    show(lines.indexOf(row));
+    card.scrollIntoView({block: "nearest"});
   });
 })();
