@@ -59,10 +59,16 @@ def warm_up(device: str = "cpu") -> None:
 
 
 def import_compiled() -> None:
-    """Imports what the engine computes with on a CPU: for processes that will decide more than one instance."""
+    """Imports what the engine computes with on a CPU: for processes that will decide more than one instance.
+
+    Numba imports half of itself only when the first compiled function is loaded; here it does so at once.
+    """
     if has_numba():
-        importlib.import_module("harness.verifier.sparse_root")
-        importlib.import_module("harness.verifier.compiled_search")
+        for module in ("sparse_root", "sparse_fold", "refine", "team_search", "input_split"):
+            importlib.import_module(f"harness.verifier.{module}")
+        registry = importlib.import_module("numba.core.registry")
+        registry.cpu_target.typing_context.refresh()
+        registry.cpu_target.target_context.refresh()
 
 
 def verify_instance(

@@ -65,6 +65,8 @@ class EngineConfig:
     """Open domains of one input; more than that is `unknown` (memory)."""
     split_inputs_up_to: int = 16
     """Networks with at most so many inputs are split by input instead of by neuron."""
+    first_group: int = 8
+    """Inputs of the first of them: a small one, so that the workers do not wait for many properties to be read."""
     group: int = 32
     """Inputs of the first attack's batches; while one is attacked, the others are bounded."""
     sparse_entries: int = 30_000_000

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice, repeat
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from harness.verifier.search import neuron_search
 from harness.verifier.sparse import SparseNetwork, sparse_network, sparse_size
 from harness.verifier.warm_up import prepare_bounds, prepare_neuron_search
 from harness.verifier.witness import WitnessChecker
-from harness.verifier.workers import Workers
+from harness.verifier.workers import Workers, quick_turns
 
 logger = logging.getLogger(__name__)
 
@@ -153,8 +153,11 @@ class _Run:
         torch.set_num_threads(self._threads)
         try:
             prepare = (self.engine.prepare_bounds, self.engine.prepare_search) if batch else (_nothing, _nothing)
-            with Workers(self._advance, self.engine.config.workers, *prepare) as workers, self._halting():
-                while group := list(islice(waiting, self.engine.config.group)):
+            team = Workers(self._advance, self.engine.config.workers, *prepare)
+            with quick_turns(), team as workers, self._halting():
+                config = self.engine.config
+                sizes = chain([config.first_group], repeat(config.group))
+                while group := list(islice(waiting, next(sizes))):
                     for instance in self.attack(group):
                         workers.put(Effort.TINY, 0.0, instance)
                     self._deliver(workers.done())
