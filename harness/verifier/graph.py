@@ -240,6 +240,9 @@ class Graph:
     """A network with one input and one output, nodes in topological order: node 0 is the input, the last the output."""
 
     nodes: tuple[Node, ...]
+    extreme: bool = False
+    """Whether it was read from constants so large that an evaluator which multiplies some of them beforehand may leave
+    float32's range: nothing is known of such an evaluation."""
 
     def __post_init__(self) -> None:
         if not self.nodes or not isinstance(self.nodes[0].op, Input):
@@ -312,7 +315,7 @@ class Graph:
     def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> Graph:
         """Returns the graph with its floating constants in another type, and on another device if one is named."""
         target = self.device if device is None else torch.device(device)
-        return Graph(tuple(replace(node, op=_cast(node.op, dtype, target)) for node in self.nodes))
+        return replace(self, nodes=tuple(replace(node, op=_cast(node.op, dtype, target)) for node in self.nodes))
 
 
 def bias_magnitude(op: Conv | Linear | Scale) -> Tensor:

@@ -25,6 +25,11 @@ MOST_ELEMENTS = 2**24
 """Elements of one value; the largest of VGG-16 has 2**22. More is taken for a damaged file."""
 
 
+LARGEST_FACTOR = 1e9
+"""Weights and factors up to which any four of them can be multiplied in float32. ONNX Runtime takes scales into the
+convolutions before them, and those around a matrix product into one number."""
+
+
 class Value(NamedTuple):
     """A value of the ONNX graph that depends on the input."""
 
@@ -53,6 +58,8 @@ class Context:
         self.proto: onnx.NodeProto | None = None
         """The ONNX node being read, for messages."""
         self.nodes: list[Node] = []
+        self.extreme = False
+        """Whether some factor is larger than `LARGEST_FACTOR`."""
         self.values: dict[str, Value] = {}
         self.constants: dict[str, NDArray[Any]] = {}
         self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -152,6 +159,9 @@ class Context:
             raise self.malformed(f"a value of shape {shape} cannot be computed")
         if isinstance(op, Conv | Linear | Scale) and not is_finite(op):
             raise self.malformed("its constants are not finite numbers")
+        if isinstance(op, Conv | Linear | Scale):
+            factors = op.factor if isinstance(op, Scale) else op.weight
+            self.extreme = self.extreme or float(factors.abs().max()) > LARGEST_FACTOR
         self.nodes.append(Node(op, tuple(v.node for v in inputs), own_shape(shape)))
         return Value(len(self.nodes) - 1, shape)
 

@@ -7,6 +7,7 @@ Only what the output needs is read. Shapes are fixed, so whatever is computed fr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import onnx
 
@@ -44,7 +45,7 @@ def read_graph(model_bytes: bytes, source: str) -> Graph:
     result = simplify(_read(context))
     if not all(is_finite(node.op) for node in result.nodes if isinstance(node.op, Conv | Linear | Scale)):
         raise context.malformed("constants of operators that follow each other have products that are not finite")
-    return result
+    return replace(result, extreme=context.extreme)
 
 
 def _read(context: Context) -> Graph:

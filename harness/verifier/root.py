@@ -89,6 +89,8 @@ class _TorchRoot:
         return fold(self.graph, self.found, C.to(device), rhs.to(device))
 
     def covers_float32(self) -> bool:
+        if self.graph.extreme:
+            return False
         values = [*self.found.slack.values(), *(end for bounds in self.found.activations.values() for end in bounds)]
         return all(bool((value.abs() < LARGEST_SLACK).all()) for value in values)
 

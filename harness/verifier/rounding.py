@@ -18,8 +18,9 @@ FLOAT32_UNIT = 2.0**-24
 FLOAT64_UNIT = 2.0**-53
 FUSED_ROUNDINGS = 8
 """Roundings granted to every value beyond its own sum: what an evaluator may do when it fuses scales into weights."""
-TINY = 1.5e-38
-"""More than one float32 operation loses where it underflows."""
+TINY = 1e-30
+"""More than one float32 operation loses where it underflows, operands up to 1e15 included whose factor underflowed when
+it was multiplied with another one beforehand."""
 SMOOTH_ROUNDING = 2.0**-20
 """Granted to sigmoid and tanh, whose float32 forms no standard bounds: ONNX Runtime's were seen off by up to 3.2e-7."""
 LARGEST_SLACK = 1e25

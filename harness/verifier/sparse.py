@@ -37,6 +37,9 @@ from harness.verifier.graph import (
 
 Array = NDArray[Any]
 
+TINY_SIZE = 2e-24
+"""Counted as part of a bias for each of a row's terms: at least 10 float32 units of it are granted, which pays for
+underflow (`rounding.TINY`)."""
 FUSED_ROUNDINGS = 8
 """Roundings granted to every row beyond its own sum: what an evaluator may do when it fuses scales into weights."""
 
@@ -240,14 +243,20 @@ def _rows_of(op: Op, operands: list[Array]) -> _Rows:
         count = np.full(len(columns), 2, np.int64)
         zero = np.zeros(len(columns))
         values = np.tile(np.array(op.signs, np.float64), len(columns))
-        return _Rows(count, columns.ravel(), values, zero, zero, zero + 2 + op.roundings + FUSED_ROUNDINGS)
+        return _Rows(
+            count, columns.ravel(), values, zero, zero + 2 * TINY_SIZE, zero + 2 + op.roundings + FUSED_ROUNDINGS
+        )
     raise TypeError(f"no sparse form of {type(op).__name__}")
 
 
 def _constants(op: Conv | Linear | Scale, bias: Array, count: Array) -> tuple[Array, Array, Array]:
     """Returns bias, its size and the number of roundings, for each row."""
     magnitude = bias_magnitude(op).numpy().ravel()
-    return bias, np.tile(magnitude, len(bias) // len(magnitude)), count + float(op.roundings + FUSED_ROUNDINGS)
+    return (
+        bias,
+        np.tile(magnitude, len(bias) // len(magnitude)) + TINY_SIZE * count,
+        count + float(op.roundings + FUSED_ROUNDINGS),
+    )
 
 
 def _without_zeros(count: Array, column: Array, value: Array, constants: tuple[Array, Array, Array]) -> _Rows:
@@ -290,5 +299,5 @@ def _conv_rows(op: Conv, operand: Array) -> _Rows:
     pixels = rows_out * columns_out
     bias = np.repeat(op.bias.numpy(), pixels)
     terms = np.full(len(count), weight[0].size + float(op.roundings + FUSED_ROUNDINGS))
-    constants = (bias, np.repeat(bias_magnitude(op).numpy(), pixels), terms)
+    constants = (bias, np.repeat(bias_magnitude(op).numpy(), pixels) + TINY_SIZE * weight[0].size, terms)
     return _without_zeros(count, np.concatenate(parts), np.concatenate(values), constants)

@@ -44,6 +44,8 @@ class SparseRoot:
 
     def covers_float32(self) -> bool:
         """See `Root.covers_float32`."""
+        if self.graph.extreme:
+            return False
         found, state = self.found, self.found.state
         values = (state.slack, state.activation_slack, found.lb, found.ub)
         return all(bool((np.abs(value) < LARGEST_SLACK).all()) for value in values)

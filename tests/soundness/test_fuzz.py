@@ -135,6 +135,31 @@ def too_large_before_alpha() -> tuple[bytes, Property, float]:
     return model, property_of([1.5], [2], region([-1.0], -7.5)), 1.75
 
 
+def fused_to_zero() -> tuple[bytes, Property, float]:
+    """ONNX Runtime takes the scales around a matrix product together: 1e-30 * 1e-20 is 0 in float32."""
+    net = Net((1,))
+    v = net.op("MatMul", net.op("Mul", "x", net.constant(1e-30)), net.constant([[1e38]]))
+    v = net.op("Mul", net.op("Mul", v, net.constant(1e-20)), net.constant(1e20))
+    return net.model(v), property_of([1], [2], region([1.0], 5e7)), 1.5
+
+
+def fused_to_infinity() -> tuple[bytes, Property, float]:
+    net = Net((1,))
+    v = net.op("MatMul", net.op("Mul", "x", net.constant(1e25)), net.constant([[1e-38]]))
+    v = net.op("Mul", net.op("Mul", v, net.constant(1e15)), net.constant(0.1))
+    model = net.model(net.op("Clip", net.op("Mul", v, net.constant(1e-2)), net.constant(0.0), net.constant(9.0)))
+    return model, property_of([1], [2], region([-1.0], -8.0)), 1.5
+
+
+def a_convolution_that_takes_in_a_scale() -> tuple[bytes, Property, float]:
+    """Its weights are infinite behind that."""
+    net = Net((1, 1, 1))
+    v = net.op("Conv", net.op("Mul", "x", net.constant(1e-20)), net.constant(np.full((1, 1, 1, 1), 1e20)))
+    v = net.op("Mul", net.op("Mul", v, net.constant(np.full((1, 1, 1), 1e20))), net.constant(1e-20))
+    model = net.model(net.op("Flatten", net.op("Clip", v, net.constant(0.0), net.constant(9.0))))
+    return model, property_of([1], [2], region([-1.0], -8.0)), 1.5
+
+
 def copied(kind: str, rhs: float) -> tuple[bytes, Property, float]:
     """A right-hand side that is cast to the least value of an output that nothing rounds."""
     net, least = Net((1,)), float(np.float32(1.2345))
@@ -147,6 +172,9 @@ HARD = {
     "underflow behind a layer": lost_behind_a_layer,
     "underflow by alpha": lost_in_alpha,
     "overflow before alpha": too_large_before_alpha,
+    "scales fused to zero": fused_to_zero,
+    "scales fused to infinity": fused_to_infinity,
+    "weights fused to infinity": a_convolution_that_takes_in_a_scale,
     "cast right-hand side": lambda: copied("Identity", float(np.float32(1.2345)) * (1 - 1e-9)),
     "cast right-hand side, relu": lambda: copied("Relu", float(np.float32(1.2345)) * (1 - 1e-9)),
 }
