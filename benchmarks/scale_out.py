@@ -118,7 +118,7 @@ def overhead(count: int, address: str | None) -> dict[str, Any]:
         with RayCluster(ClusterSettings(address, job_cores=1), command=NULL_DRIVER) as cluster:
             connected = time.perf_counter() - before
             tool = DummyTool(answer)
-            remote = RemoteTool(tool.name, ToolOptions(folder), tool.identity(), batched=True)
+            remote = RemoteTool(tool.name, ToolOptions(folder), tool.identity(), batched=True, jobs=count)
             cluster.prepare(remote, log_dir=folder)
             ready = time.perf_counter() - before - connected
             driver = psutil.Process(cluster.pid)

@@ -68,6 +68,8 @@ class RemoteTool:
     identity: str
     """What `Tool.identity()` has to return on each node."""
     batched: bool
+    jobs: int = 1
+    """How many jobs it will be given, at most."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the tool as JSON values."""
@@ -76,6 +78,7 @@ class RemoteTool:
             "name": self.name,
             "identity": self.identity,
             "batched": self.batched,
+            "jobs": self.jobs,
             "device": options.device,
             "seed": options.seed,
             "category": options.category,
@@ -95,7 +98,7 @@ class RemoteTool:
             folder=None if raw["folder"] is None else Path(raw["folder"]),
             bounds=ToolBounds(bounds["memory_gib"], bounds["cores"], bounds["cpu_s"]),
         )
-        return cls(raw["name"], options, raw["identity"], raw["batched"])
+        return cls(raw["name"], options, raw["identity"], raw["batched"], raw["jobs"])
 
 
 @dataclass(frozen=True, slots=True)

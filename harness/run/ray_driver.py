@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -77,7 +78,7 @@ class Driver:
         tool = RemoteTool.from_json(json.loads(line))
         fleet = Fleet(self._ray, self._settings, tool, self._remark, self._worker)
         try:
-            if self._assemble(fleet, offer):
+            if self._assemble(fleet, min(offer.workers, self._wanted(tool, tool.jobs))):
                 line = self._requests.readline()
                 if line:
                     self._decide(fleet, tool, self._jobs(json.loads(line)["jobs"]))
@@ -109,15 +110,23 @@ class Driver:
             raise LgBenchError(f"no node has {wanted}; lower --job-cores, or add nodes")
         cores = cores_of(self._settings, fitting[device][0])
         probe = self._ray.remote(_look).options(num_cpus=cores, num_gpus=1 if device == "cuda" else 0)
-        found: Machine = self._ray.get(probe.remote(), timeout=START_S)
+        try:
+            found: Machine = self._ray.get(probe.remote(), timeout=START_S)
+        except self._ray.exceptions.GetTimeoutError as error:
+            raise LgBenchError(f"no node had room for {START_S:.0f} s; is the cluster busy with other work?") from error
         machine = Machine(found.gpus[:1], found.torch_cuda, cores)
         return ClusterOffer(machine, len(nodes), sum(room(self._settings, n, device) for n in nodes))
 
-    def _assemble(self, fleet: Fleet, offer: ClusterOffer) -> bool:
+    def _wanted(self, tool: RemoteTool, jobs: int) -> int:
+        """Returns how many workers so many jobs keep busy."""
+        sizes = self._settings.chunk_sizes(batched=tool.batched, device=tool.options.device)
+        return max(math.ceil(jobs / sizes.least), 1)
+
+    def _assemble(self, fleet: Fleet, workers: int) -> bool:
         """Waits for the first worker; the runner is told whether there is one."""
         began = monotonic()
         while not fleet.is_ready:
-            fleet.recruit(offer.workers)
+            fleet.recruit(workers)
             for _ in fleet.hear(_TICK_S):
                 pass
             reason = fleet.problem if not len(fleet) else ""
@@ -136,7 +145,7 @@ class Driver:
         sizes = self._settings.chunk_sizes(batched=tool.batched, device=tool.options.device)
         dispatch = Dispatch(jobs, batched=tool.batched, sizes=sizes)
         while dispatch.open:
-            fleet.recruit(dispatch.open)
+            fleet.recruit(self._wanted(tool, dispatch.open))
             for member in fleet.idle:
                 chunk = dispatch.take(len(fleet), monotonic())
                 if chunk is None:

@@ -135,7 +135,8 @@ class Fleet:
 
     def hear(self, timeout_s: float) -> Iterator[Heard]:
         """Yields what workers with chunks say, waiting up to `timeout_s` for the first of it; some may be lost."""
-        waiting = {member.ready or member.stream: member for member in self._members if member.ready or member.stream}
+        pairs = ((member.stream if member.ready is None else member.ready, member) for member in self._members)
+        waiting = {awaited: member for awaited, member in pairs if awaited is not None}
         if waiting:
             ready, rest = self._ray.wait(list(waiting), num_returns=1, timeout=timeout_s)
             if ready and rest:

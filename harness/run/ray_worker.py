@@ -72,7 +72,12 @@ class RayWorker:
             on_progress=self._progress,
             keep=True,
         )
-        self._tool = self.make(self._wanted.name, options)
+        self._problem = ""
+        try:
+            self._tool = self.make(self._wanted.name, options)
+            self._problem = self._misfit()
+        except LgBenchError as error:
+            self._problem = str(error)
         self._chunks: queue.SimpleQueue[Sequence[Job]] = queue.SimpleQueue()
         self._said: queue.SimpleQueue[Said | Doing | _Over] = queue.SimpleQueue()
         self._told = 0.0
@@ -85,7 +90,7 @@ class RayWorker:
 
     def ready(self) -> dict[str, Any]:
         """Returns the host's name and why this worker cannot be used; the reason is empty for one that can."""
-        return {"host": socket.gethostname(), "problem": self._problem()}
+        return {"host": socket.gethostname(), "problem": self._problem}
 
     def decide(self, jobs: Sequence[Job], files: Mapping[str, Any]) -> Generator[list[Said | Doing]]:
         """Yields what the tool says of each job, as it says it; an empty list is a sign of life.
@@ -105,15 +110,11 @@ class RayWorker:
                         raise one.error
                     return
 
-    def _problem(self) -> str:
-        device = self._wanted.options.device
-        try:
-            if device == "cuda" and not (this_machine().gpus and this_machine().torch_cuda):
-                return "has no GPU, or a torch without CUDA"
-            if self._tool.identity() != self._wanted.identity:
-                return f"has another {self._tool.name} (or another revision of lg-bench); install the runner's there"
-        except LgBenchError as error:
-            return str(error)
+    def _misfit(self) -> str:
+        if self._wanted.options.device == "cuda" and not (this_machine().gpus and this_machine().torch_cuda):
+            return "has no GPU, or a torch without CUDA"
+        if self._tool.identity() != self._wanted.identity:
+            return f"has another {self._tool.name} (or another revision of lg-bench); install the runner's there"
         return ""
 
     def _drain(self) -> list[Said | Doing | _Over]:

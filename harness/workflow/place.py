@@ -44,7 +44,7 @@ class Place:
         """
         if self.cluster is None:
             return None
-        remote = RemoteTool(plan.tool, options, tool.identity(), tool.batched)
+        remote = RemoteTool(plan.tool, options, tool.identity(), tool.batched, plan.instances)
         self.cluster.prepare(remote, log_dir=options.log_dir, on_progress=options.on_progress, on_note=on_note)
         return self.cluster
 

@@ -83,8 +83,10 @@ def test_a_tool_survives_the_way() -> None:
     options = ToolOptions(
         Path("logs"), device="cuda", seed=4, category="mnist", folder=Path("/scripts"), bounds=ToolBounds(2.0, 3, 4.0)
     )
-    back = RemoteTool.from_json(json.loads(json.dumps(RemoteTool("mine", options, "id", batched=False).to_json())))
-    assert (back.name, back.identity, back.batched) == ("mine", "id", False)
+    back = RemoteTool.from_json(
+        json.loads(json.dumps(RemoteTool("mine", options, "id", batched=False, jobs=7).to_json()))
+    )
+    assert (back.name, back.identity, back.batched, back.jobs) == ("mine", "id", False, 7)
     for name in ("device", "seed", "category", "folder", "bounds"):
         assert getattr(back.options, name) == getattr(options, name)
 
