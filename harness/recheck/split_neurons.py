@@ -6,6 +6,7 @@ that of Wang et al. 2021 on the network of `verifier.fold`; its allowance for ro
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -118,8 +119,11 @@ class _Tensors:
             index = np.repeat(np.arange(last - first), np.diff(rows.start[first : last + 1]))
             place = torch.from_numpy(np.stack([index, rows.column[part].astype(np.int64)]))
             content = torch.from_numpy(np.array(rows.value[part], np.float64))
-            matrix = torch.sparse_coo_tensor(place, content, (int(last - first), width)).coalesce()
-            sparse = matrix.to_sparse_csr(), matrix.t().coalesce().to_sparse_csr()
+            with warnings.catch_warnings():
+                # torch says of each sparse form, once, that it is new.
+                warnings.simplefilter("ignore", UserWarning)
+                matrix = torch.sparse_coo_tensor(place, content, (int(last - first), width)).coalesce()
+                sparse = matrix.to_sparse_csr(), matrix.t().coalesce().to_sparse_csr()
             self.layers.append((slice(int(first), int(last)), *sparse))
 
     def bounded(self, domains: Domains) -> Bounded:
