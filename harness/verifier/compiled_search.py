@@ -16,10 +16,11 @@ from harness.domain import Counterexample
 from harness.verifier.bab import Outcome, SearchResult
 from harness.verifier.config import EngineConfig
 from harness.verifier.fold import FoldedNetwork
-from harness.verifier.kernels import domains, search
+from harness.verifier.kernels import counters, domains, search
 from harness.verifier.kernels.contract import LANES
 from harness.verifier.kernels.domains import Block, Net, Pseudo
-from harness.verifier.kernels.search import Family, Scratch, Stack, Steps
+from harness.verifier.kernels.search import Scratch, Steps
+from harness.verifier.kernels.stack import Family, Stack
 from harness.verifier.tiling import tiled
 
 SLICE_WORK = 3e8
@@ -102,13 +103,13 @@ class CompiledSearch:
         self.pseudo = Pseudo(np.zeros(n + 1), np.zeros(n + 1))
         self.pseudo.gain[n] = self.pseudo.splits[n] = 1.0
         self.counters = np.zeros(10, np.int64)
-        self.counters[search.DEEPEST_HERE] = self.step if give_up_after is None else UNLIMITED
+        self.counters[counters.DEEPEST_HERE] = self.step if give_up_after is None else UNLIMITED
         self.steps = Steps(config.iterations, config.leaf_iterations, config.look_ahead)
 
     @property
     def domains(self) -> int:
         """Domains bounded so far, the roots included."""
-        return int(self.counters[search.DOMAINS])
+        return int(self.counters[counters.DOMAINS])
 
     def run(self, slices: int | None = None) -> SearchResult:
         """Bounds the roots, then splits until everything is closed or a limit is reached.
@@ -128,18 +129,18 @@ class CompiledSearch:
             if self.should_stop(self.domains):
                 return self._result(Outcome.STOPPED)
             ended = self._slice(rounds)
-            if ended == search.LIMIT:
+            if ended == counters.LIMIT:
                 return self._result(Outcome.DOMAINS)
             found = self._try_corner() if self._is_time_for_a_corner() else None
             if found is not None:
                 return self._result(Outcome.FALSIFIED, found)
             if self._open() > self.config.max_open_domains:
                 return self._result(Outcome.MEMORY)
-            crowded = self.counters[search.DEFERRED] - self.frames[-1].first >= MOST_DEFERRED
-            outcome = self._next_frame() if ended == search.DONE or crowded else None
+            crowded = self.counters[counters.DEFERRED] - self.frames[-1].first >= MOST_DEFERRED
+            outcome = self._next_frame() if ended == counters.DONE or crowded else None
             if outcome is not None:
                 return self._result(outcome)
-            if ended == search.FULL:
+            if ended == counters.FULL:
                 self._grow()
         return self._result(Outcome.LARGE)
 
@@ -183,9 +184,9 @@ class CompiledSearch:
         for mine, given in zip(room, open_, strict=True):
             mine[:count] = given
         self.stack, self.frames = room, [_Frame(0)]
-        self.counters[search.DEFERRED], self.counters[search.COUNT] = 0, count
+        self.counters[counters.DEFERRED], self.counters[counters.COUNT] = 0, count
         if self.give_up_after is None:
-            self.counters[search.DEEPEST_HERE] = room.depth[:count].min(initial=0) + self.step
+            self.counters[counters.DEEPEST_HERE] = room.depth[:count].min(initial=0) + self.step
 
     def _slice(self, rounds: int) -> int:
         return search.run(
@@ -199,11 +200,11 @@ class CompiledSearch:
         return self._open()
 
     def _open(self) -> int:
-        return int(self.counters[search.COUNT])
+        return int(self.counters[counters.COUNT])
 
     def _is_time_for_a_corner(self) -> bool:
         """Whether enough rounds have passed since a corner was tried, which costs about as much as half a round."""
-        rounds = int(self.counters[search.ROUNDS])
+        rounds = int(self.counters[counters.ROUNDS])
         due = rounds >= self.next_corner
         self.next_corner = rounds + CORNER_EVERY if due else self.next_corner
         return due
@@ -217,7 +218,7 @@ class CompiledSearch:
             self._sift(frame)
         while not self.frames[-1].open:
             if len(self.frames) == 1:
-                return Outcome.EXHAUSTED if self.counters[search.EXHAUSTED] else Outcome.PROVED
+                return Outcome.EXHAUSTED if self.counters[counters.EXHAUSTED] else Outcome.PROVED
             self.frames.pop()
         if self.domains >= self.max_domains:
             return Outcome.DOMAINS
@@ -232,8 +233,8 @@ class CompiledSearch:
         frame.open -= count
         first = frame.first + frame.open
         self.frames.append(_Frame(first))
-        self.counters[search.DEFERRED], self.counters[search.COUNT] = first, first + count
-        self.counters[search.DEEPEST_HERE] = self.stack.depth[first : first + count].max() + self.step
+        self.counters[counters.DEFERRED], self.counters[counters.COUNT] = first, first + count
+        self.counters[counters.DEEPEST_HERE] = self.stack.depth[first : first + count].max() + self.step
 
     def _sift(self, frame: _Frame) -> None:
         """Closes waiting domains whose splits no point obeys: their bound with an objective of zero exceeds zero.
@@ -256,7 +257,7 @@ class CompiledSearch:
                 self._learn(count, count - left)
             first += count
         frame.open = self._moved(first, end - first, kept) - frame.first
-        self.counters[search.COUNT] = frame.first + frame.open
+        self.counters[counters.COUNT] = frame.first + frame.open
 
     def _moved(self, first: int, count: int, to: int) -> int:
         """Moves domains within the stack; returns the place behind them."""
@@ -286,7 +287,7 @@ class CompiledSearch:
             scratch.watched[:] = np.arange(LANES) < used
             steps = self.config.root_iterations
             domains.improve(self.fast, block, steps, scratch.watched, scratch.best, scratch.kept, scratch.stepped)
-            self.counters[search.DOMAINS] += used
+            self.counters[counters.DOMAINS] += used
             scratch.family.depth[:] = 0
             search.keep(
                 self.fast, self.exact, block, self.pending, self.stack, scratch, self.pseudo, self.counters, used,
@@ -310,12 +311,14 @@ class CompiledSearch:
 
     def _result(self, outcome: Outcome, found: Counterexample | None = None) -> SearchResult:
         rest = self if outcome is Outcome.LARGE else None
-        return SearchResult(outcome, self.domains, bool(self.counters[search.ROUNDS]), found, self.multiply_adds, rest)
+        return SearchResult(
+            outcome, self.domains, bool(self.counters[counters.ROUNDS]), found, self.multiply_adds, rest
+        )
 
     @property
     def multiply_adds(self) -> int:
         """Returns the work of the rounds: bounds and gradients in float32, certification in float64."""
-        rounds, certified = int(self.counters[search.ROUNDS]), int(self.counters[search.CERTIFIED])
+        rounds, certified = int(self.counters[counters.ROUNDS]), int(self.counters[counters.CERTIFIED])
         return rounds * self._round_work() + certified * LANES * len(self.network.by_column.value)
 
     def _round_work(self) -> int:

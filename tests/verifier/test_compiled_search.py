@@ -19,7 +19,7 @@ from harness.verifier.bab import Outcome, SearchResult
 from harness.verifier.compiled_search import SIFTING_STEPS, UNLIMITED, CompiledSearch
 from harness.verifier.config import EngineConfig
 from harness.verifier.fold import FoldedNetwork
-from harness.verifier.kernels import search
+from harness.verifier.kernels import counters, search
 from harness.verifier.kernels.contract import LANES
 from harness.verifier.sparse_bounds import SparseBounds
 from harness.verifier.sparse_fold import fold_sparse
@@ -197,7 +197,7 @@ def test_a_tree_that_is_not_small_is_given_up_where_that_was_the_question(monkey
     made = CompiledSearch(network, CONFIG, None, lambda _: False, nothing, give_up_after=12)
     result = made.run()
     assert (result.outcome, result.branched) == (Outcome.LARGE, True)
-    assert made.counters[search.DEEPEST_HERE] == UNLIMITED
+    assert made.counters[counters.DEEPEST_HERE] == UNLIMITED
     _, easy = hard(100.0)
     assert (
         CompiledSearch(easy, CONFIG, None, lambda _: False, nothing, give_up_after=12).run().outcome is Outcome.PROVED
