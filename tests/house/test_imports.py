@@ -14,7 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "pandas", "plotly", "matplotlib", "numba", "onnxruntime", "docker")
 
 # Chosen at run time where their library is installed; nothing else may need them.
-KERNELS = "jit lanes tiles passes domains stack search alpha boxes boxes_climb boxes_clip boxes_lanes boxes_network boxes_search"
+KERNELS = (
+    "jit lanes tiles passes domains stack search alpha boxes boxes_climb boxes_clip boxes_lanes boxes_network"
+    " boxes_search"
+)
 ENGINES = "sparse_bounds sparse_fold sparse_root tiling compiled_search team_search refine"
 OPTIONAL = [
     *(f"harness.verifier.kernels.{name}" for name in KERNELS.split()),
