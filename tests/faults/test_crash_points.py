@@ -27,6 +27,7 @@ pytestmark = pytest.mark.slow
 
 STEPS = (
     "sqlite3.connect results.db",
+    "sql CREATE results",
     "sql INSERT meta",
     "os.rename benchmark/vnnlib/.cifar10_test_N.vnnlib.gz",
     "open benchmark/.instances.csv",
@@ -40,7 +41,7 @@ STEPS = (
 )
 """One change of each step of the workflow, from the store's first byte to the report's last."""
 SAMPLES = {
-    "kill": ("sql INSERT meta", "sql INSERT results", "the tool is asked", "open .summary.json"),
+    "kill": ("sql CREATE results", "sql INSERT results", "the tool is asked", "open .summary.json"),
     "interrupt": ("open benchmark/.instances.csv", "the tool is asked", "os.rename .report.html"),
     "full": ("os.rename benchmark/vnnlib/.cifar10_test_N.vnnlib.gz", "sql INSERT results", "open .summary.json"),
     "limit": ("sql INSERT results",),
