@@ -138,6 +138,7 @@ def to_input(graph: Graph, start: int, rows: Rows, rule: Rule) -> Passed:
         here = pending.pop(index, None)
         if here is None:
             continue
+        tick()
         cost = rule.lost(index, here)
         lost = lost if cost is None else lost + cost
         op, inputs = graph.nodes[index].op, graph.nodes[index].inputs

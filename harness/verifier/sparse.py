@@ -34,6 +34,7 @@ from harness.verifier.graph import (
     bias_magnitude,
     size,
 )
+from harness.verifier.patience import tick
 
 Array = NDArray[Any]
 
@@ -142,6 +143,7 @@ class _Builder:
     def build(self) -> SparseNetwork:
         columns: dict[int, Array] = {0: np.arange(self.inputs).reshape(self.graph.input_shape)}
         for k, node in enumerate(self.graph.nodes[1:], start=1):
+            tick()
             operands = [columns[i] for i in node.inputs]
             if isinstance(node.op, Relu):
                 columns[k] = self._activated(k, node.op, node.inputs[0], operands[0])
@@ -184,6 +186,7 @@ class _Builder:
 
     def _assembled(self, output: Array) -> SparseNetwork:
         def joined(name: str) -> Array:
+            tick()
             return np.concatenate([getattr(part, name) for part in self.parts]) if self.parts else np.zeros(0)
 
         activated = [np.full(s.last - s.first, s.activation is not None) for s in self.segments]
