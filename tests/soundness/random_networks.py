@@ -134,11 +134,7 @@ class RandomNet(Net):
         channels, height, width = self.at
         draw = self.random
         kernel = (3, 3) if same else tuple(int(k) for k in draw.integers(1, min(3, height, width) + 1, 2))
-        stride = (1, 1) if same else tuple(draw.integers(1, 3, 2))
-        sides_in = (height, width)
-        dilation = [
-            2 if not same and self.chance(0.2) and 2 * (k - 1) < n else 1 for k, n in zip(kernel, sides_in, strict=True)
-        ]
+        stride, dilation = ((1, 1), (1, 1)) if same else (tuple(draw.integers(1, 3, 2)), (1, 1))
         pads = (1, 1, 1, 1) if same else tuple(int(p) for p in draw.integers(0, 2, 4))
         groups = channels if self.chance(0.25) else 1
         out = channels if same else groups * int(draw.integers(1, 3))
@@ -150,8 +146,7 @@ class RandomNet(Net):
             names.append(self.constant(self.number((out,), 0.3)))
         strides = [int(s) for s in stride]
         more = {"strides": strides, "pads": list(pads), "dilations": list(dilation), "group": groups}
-        extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-        sides = [(n + pads[k] + pads[k + 2] - extent[k]) // strides[k] + 1 for k, n in enumerate(sides_in)]
+        sides = [(n + pads[k] + pads[k + 2] - kernel[k]) // strides[k] + 1 for k, n in enumerate((height, width))]
         self.push(self.op("Conv", *names, **more), (out, *sides))
 
     def pooled(self) -> None:
@@ -177,15 +172,6 @@ class RandomNet(Net):
         value = self.constant(self.number((), 1.0) if self.chance(0.5) else 0.0)
         shape = (self.at[0], self.at[1] + amounts[0] + amounts[2], self.at[2] + amounts[1] + amounts[3])
         self.push(self.op("Pad", self.v, self.constant(pads, np.int64), value), shape)
-
-    def averaged(self) -> None:
-        axis = int(self.random.integers(1, 4))
-        shape = [1 if d + 1 == axis else n for d, n in enumerate(self.at)]
-        mean = self.op("ReduceMean", self.v, axes=[axis])
-        if self.chance(0.5):
-            self.push(mean, shape)
-        else:
-            self.push(self.op("Sub", self.v, mean))
 
     def flat(self) -> None:
         self.push(self.op("Flatten", self.v), (int(np.prod(self.at)),))
@@ -223,7 +209,6 @@ def _images(net: RandomNet) -> None:
         "parted": net.parted,
         "turned": net.turned,
         "padded": net.padded,
-        "averaged": net.averaged,
         "arithmetic": net.arithmetic,
     }
     for _ in range(int(net.random.integers(1, 4))):
@@ -262,14 +247,6 @@ def _deep(net: RandomNet) -> None:
     net.dense(OUTPUTS)
 
 
-def _wide(net: RandomNet) -> None:
-    """Layers whose trees are large."""
-    for _ in range(int(net.random.integers(2, 4))):
-        net.dense(int(net.random.integers(8, 20)))
-        net.push(net.relu(net.v))
-    net.dense(OUTPUTS)
-
-
 FAMILIES: dict[str, tuple[Sequence[tuple[int, ...]], Callable[[RandomNet], None]]] = {
     "vectors": (((1,), (2,), (3,), (5,)), _vectors),
     "many inputs": (((20,),), _vectors),
@@ -277,7 +254,6 @@ FAMILIES: dict[str, tuple[Sequence[tuple[int, ...]], Callable[[RandomNet], None]
     "smooth": (((2,), (4,), (20,)), _smooth),
     "copies": (((3,), (4,)), _copies),
     "deep": (((2,), (3,)), _deep),
-    "wide": (((2,), (4,), (20,)), _wide),
 }
 SIZES = ("plain", "plain", "whole", "sparse", "scaled", "mixed", "extreme", "extreme")
 

@@ -17,7 +17,7 @@ from harness.formats.vnnlib import read_property
 from harness.judging.replay import replay
 from harness.verifier.config import EngineConfig
 
-SAMPLE = range(7_000, 7_010)
+SAMPLE = range(7_000, 7_016)
 NIGHTLY = 4_000
 """Networks of the nightly run."""
 
