@@ -194,7 +194,7 @@ def _cactus_figure(
         axes.set_yscale("log")
         axes.set_xlabel("instances solved")
         axes.set_ylabel(f"seconds of {_clocks(conditions)} for each")
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper left")
     paths = save_figure(figure, folder, "cactus", ("tool", "solved", "seconds"), rows)
     return paths[1], "How many instances each tool solves within a time"
 
@@ -225,7 +225,7 @@ def _pair_figure(
         axes.set_yscale("log")
         for set_label, tool in ((axes.set_xlabel, first), (axes.set_ylabel, second)):
             set_label(f"{_label(tool, conditions)}, seconds of {_CLOCKS[conditions[tool]['clock']]}")
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper left")
     rows = [(p.name, p.x, p.x_solved, p.y, p.y_solved) for p in points]
     columns = ("instance", first, f"{first} solved", second, f"{second} solved")
     paths = save_figure(figure, folder, f"times-{_file_name(first)}-{_file_name(second)}", columns, rows)

@@ -132,7 +132,7 @@ def _histograms(
             for low, high, a, b in zip(edges[:-1], edges[1:], kept, grafted, strict=True)
         ]
     figure.axes[0].set_ylabel("neurons")
-    figure.axes[0].legend(fontsize=8)
+    figure.axes[0].legend(fontsize=8, loc="upper right")
     return figure, lines
 
 

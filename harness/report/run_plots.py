@@ -61,7 +61,7 @@ def cactus_plate(study: Analysis, titles: Mapping[str, str], limit: str) -> Plat
         axes.set(xscale="log", xlabel=f"{words} for each input (limit: {limit})", ylabel="inputs decided")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper left")
     if not any(seconds for _, _, seconds in lines):
         return None
     return Plate(
@@ -137,7 +137,7 @@ def layers_plate(details: Details, titles: Mapping[str, str]) -> Plate | None:
         sizes = {share.layer: share.neurons for share in details.layers}
         axes.set_xticks(range(len(layers)), [f"{layer}\n{sizes[layer]} neurons" for layer in layers])
         axes.set_ylabel("unstable at the root, %")
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper left")
     return Plate(
         "unstable_by_layer",
         "Unstable neurons by layer",
