@@ -69,9 +69,16 @@ def summary_view(summary: Mapping[str, Any]) -> Group:
     return Group(_table(summary), *_notes(summary))
 
 
+def _size(summary: Mapping[str, Any]) -> str:
+    """Returns how much was asked: inputs of each network, of a plain list its instances."""
+    listed = summary.get("inputs_of") or {}
+    count, noun = (sum(listed.values()), "instance") if listed else (summary["inputs"], "input")
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def _table(summary: Mapping[str, Any]) -> Table:
     limit = "" if summary["max_domains"] is None else f", {summary['max_domains']} domains"
-    run = f"{summary['inputs']} inputs, {summary['timeout_s']:g} s{limit}, {summary['device']}"
+    run = f"{_size(summary)}, {summary['timeout_s']:g} s{limit}, {summary['device']}"
     table = Table(title=Text(f"{summary['benchmark']}: {run}"), title_justify="left", box=None, pad_edge=False)
     table.add_column("network")
     for name in (*_SETS, "SA %", "RA %", "VA %", "UNR %", "non-linear %", "work s"):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -15,7 +17,16 @@ from types import FrameType
 import click
 
 from harness.cli.main import EXIT_INTERRUPTED, Started
-from harness.domain import Instance, InstanceResult, Job, ToolAnswer, UsageError, Verdict
+from harness.domain import (
+    Instance,
+    InstanceResult,
+    Job,
+    Limits,
+    ToolAnswer,
+    UnsupportedPropertyError,
+    UsageError,
+    Verdict,
+)
 from harness.files import write_atomically
 from harness.formats.assignment import format_witness
 from harness.formats.compressed import locate, read_text
@@ -29,7 +40,7 @@ FINISH_S = 0.2
 
 
 @click.command()
-@click.argument("network", type=click.Path(path_type=Path))
+@click.argument("network")
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option(
     "--timeout",
@@ -52,7 +63,7 @@ FINISH_S = 0.2
 @click.pass_obj
 def verify(
     started: Started,
-    network: Path,
+    network: str,
     spec: Path,
     timeout: float,
     max_domains: int | None,
@@ -63,6 +74,8 @@ def verify(
 ) -> None:
     """Decide whether some input of NETWORK (ONNX) violates SPEC (VNN-LIB).
 
+    NETWORK may be a list of several, as instances.csv has it: "[('f', 'a.onnx'), ('g', 'b.onnx')]".
+
     The first line is the verdict alone: sat (a violation was found), unsat (proved that there is none), unknown,
     timeout or error. After sat comes the counterexample as VNN-COMP writes it, replayed on ONNX Runtime. The time and,
     where there is one, a reason go to standard error. The exit code is 0 whatever the verdict, 1 where the command was
@@ -70,22 +83,12 @@ def verify(
     """
     limits = make_limits(timeout, max_domains, on="wall")
     chosen = choose_device(device, this_machine())
-    _check_files(network, spec)
+    networks = _networks(network)
+    _check_files(*(Path(path) for _, path in networks), spec)
     if out is not None:
         write_atomically(out, f"{Verdict.TIMEOUT}\n")
-    # Read when torch is imported; spinning threads slow each other down on a busy host.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
-    from harness.verifier.api import verify_instance
-
-    left = limits.timeout_s - FINISH_S - (time.monotonic() - started.at)
-    if left > 0:
-        with stopped_at_once():
-            answer = verify_instance(network, spec, left, chosen.name, seed, limits.max_domains)
-    else:
-        answer = ToolAnswer(Verdict.TIMEOUT, 0.0, 0.0, message="the limit was over before the engine had started")
-    job = Job("", Instance(network, spec, limits.timeout_s), network.stem, 0, limits)
-    result = Judge().judge(job, replace(answer, wall_s=time.monotonic() - started.at))
+    with ExitStack() as temporary:
+        result = _decide(started, networks, spec, limits, chosen.name, seed, temporary)
     witness = result.counterexample if result.verdict is Verdict.SAT else None
     text = "" if witness is None else format_witness(witness, read_text(spec), str(spec))
     if out is not None:
@@ -93,14 +96,75 @@ def verify(
     _print(result, text, as_json=as_json)
 
 
+def _decide(
+    started: Started,
+    networks: Sequence[tuple[str, str]],
+    spec: Path,
+    limits: Limits,
+    device: str,
+    seed: int,
+    temporary: ExitStack,
+) -> InstanceResult:
+    """Returns the judged answer on an instance; files that had to be made for it stay until `temporary` is closed."""
+    network, prop, problem = Path(networks[0][1]), spec, ""
+    if len(networks) > 1:
+        try:
+            network, prop = _joined(networks, spec, temporary)
+        except UnsupportedPropertyError as error:
+            problem = str(error)
+    if problem:
+        answer = ToolAnswer(Verdict.UNKNOWN, 0.0, 0.0, message=problem)
+    else:
+        answer = _answer(started, network, prop, limits, device, seed, temporary)
+    job = Job("", Instance(network, prop, limits.timeout_s), network.stem, 0, limits)
+    return Judge().judge(job, replace(answer, wall_s=time.monotonic() - started.at))
+
+
+def _joined(networks: Sequence[tuple[str, str]], spec: Path, temporary: ExitStack) -> tuple[Path, Path]:
+    """Returns the files of one network and one property, made of an instance of several networks."""
+    from harness.formats.several import Joiner
+
+    joined = Joiner().join([(name, Path(path)) for name, path in networks], spec)
+    folder = Path(tempfile.mkdtemp(prefix="lgbench-verify-"))
+    temporary.callback(shutil.rmtree, folder, ignore_errors=True)
+    made = folder / "joined.onnx", folder / "joined.vnnlib"
+    made[0].write_bytes(joined.model)
+    made[1].write_text(joined.text, encoding="ascii")
+    return made
+
+
+def _answer(
+    started: Started, network: Path, prop: Path, limits: Limits, device: str, seed: int, temporary: ExitStack
+) -> ToolAnswer:
+    # Read when torch is imported; spinning threads slow each other down on a busy host.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    from harness.verifier.api import verify_instance
+
+    left = limits.timeout_s - FINISH_S - (time.monotonic() - started.at)
+    if left <= 0:
+        return ToolAnswer(Verdict.TIMEOUT, 0.0, 0.0, message="the limit was over before the engine had started")
+    with stopped_at_once(temporary):
+        return verify_instance(network, prop, left, device, seed, limits.max_domains)
+
+
 @contextmanager
-def stopped_at_once() -> Iterator[None]:
+def stopped_at_once(temporary: ExitStack) -> Iterator[None]:
     """Ends the process on SIGTERM or Ctrl-C without waiting for anything: the engine's threads stop for no exception.
 
     Nothing is lost by that: whatever the block does, it writes no file.
+
+    Args:
+        temporary: is closed before.
     """
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        os.write(2, b"error: interrupted\n")
+        temporary.close()
+        os._exit(EXIT_INTERRUPTED)
+
     numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, _stop) for number in numbers]
+    before = [signal.signal(number, stop) for number in numbers]
     try:
         yield
     finally:
@@ -108,9 +172,13 @@ def stopped_at_once() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    os.write(2, b"error: interrupted\n")
-    os._exit(EXIT_INTERRUPTED)
+def _networks(network: str) -> list[tuple[str, str]]:
+    """Returns declared name and path of each network that the argument names."""
+    if not network.startswith("["):
+        return [("", network)]
+    from harness.formats.competition import network_paths
+
+    return network_paths(network, "NETWORK")
 
 
 def _check_files(*paths: Path) -> None:

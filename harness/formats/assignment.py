@@ -28,6 +28,9 @@ _TYPES = ("float16", "float32", "float64", "bfloat16", "real")
 def format_witness(counterexample: Counterexample, written: str, source: str) -> str:
     """Returns the text of a counterexample in the form of its property's version.
 
+    Of a property of several networks it is the counterexample of the joined one (`harness.formats.several`): all get
+    the same input, and the outputs are theirs one after another.
+
     Args:
         counterexample: inputs, and outputs, which 2.0 wants.
         written: the property's text.
@@ -35,23 +38,26 @@ def format_witness(counterexample: Counterexample, written: str, source: str) ->
 
     Raises:
         UsageError: the property cannot be parsed.
-        UnsupportedPropertyError: it is about more than one network with one input and one output.
-        ValueError: a value is not finite, or a 2.0 property's outputs are missing.
+        UnsupportedPropertyError: a network has more than one input and one output.
+        ValueError: the counterexample has another size, a value is not finite, or a 2.0 property's outputs are missing.
     """
     if not is_version_2(written):
         return format_counterexample(counterexample)
     networks = parse_query(written, source).networks
-    if len(networks) != 1 or len(networks[0].inputs) != 1 or len(networks[0].outputs) != 1:
+    if any((len(network.inputs), len(network.outputs)) != (1, 1) for network in networks):
         raise UnsupportedPropertyError(f"{source}: no witness is written for more than one input and one output")
-    tensors = (networks[0].inputs[0], networks[0].outputs[0])
-    if counterexample.y is None:
+    x, y = counterexample.x, counterexample.y
+    if y is None:
         raise ValueError("a witness of VNN-LIB 2.0 has outputs")
-    return format_assignment(
-        [
-            (tensor.name, tensor.dtype, tensor.shape, values)
-            for tensor, values in zip(tensors, (counterexample.x, counterexample.y), strict=True)
-        ]
-    )
+    variables = []
+    for network in networks:
+        (given,), (wanted,) = network.inputs, network.outputs
+        own, y = y[: wanted.size], y[wanted.size :]
+        for tensor, values in ((given, x), (wanted, own)):
+            variables.append((tensor.name, tensor.dtype, tensor.shape, values))
+    if y.size:
+        raise ValueError(f"{y.size} outputs more than the property declares")
+    return format_assignment(variables)
 
 
 def format_assignment(variables: Sequence[tuple[str, str, tuple[int, ...], FloatArray]]) -> str:

@@ -23,7 +23,7 @@ class ListedInstance:
     where: str
     """File and line, for messages."""
     problem: str = ""
-    """Why the instance cannot be decided, with file and line; empty where both of its files exist."""
+    """Why the instance cannot be decided, with file and line; empty where all of its files exist."""
     networks: tuple[tuple[str, Path], ...] = ()
     """Declared name and file of each network where the row lists several (VNN-LIB 2.0); `instance.network` then only
     has a name made of theirs."""
@@ -80,8 +80,8 @@ def read_instances(path: Path) -> list[Instance]:
     """
     rows = read_list(path)
     for row in rows:
-        if row.problem:
-            raise UsageError(row.problem)
+        if row.problem or row.networks:
+            raise UsageError(row.problem or f"{row.where}: an instance of several networks; list one network")
     return [row.instance for row in rows]
 
 
@@ -139,8 +139,7 @@ def _several(path: Path, where: str, row: list[str], timeout_s: float) -> Listed
     if not pairs or len({name for name, _ in pairs}) < len(pairs):
         hint = "write it as [('name', 'onnx/file.onnx'), ...], each name once"
         raise UsageError(f"{where}: '{row[0]}' is not a list of networks; {hint}")
-    problem = f"{where}: an instance of several networks is not supported by any verifier here; list one network"
-    found = []
+    problem, found = "", []
     for name in (*(file for _, file in pairs), row[1]):
         file, trouble = _find(_inside(where, path.parent, name))
         found.append(file)

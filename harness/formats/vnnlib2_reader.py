@@ -55,7 +55,6 @@ def declared_box(query: Query) -> InputBox:
     for block in query.bounds:
         np.minimum.at(upper, block.variable[block.upper], block.value[block.upper])
         np.maximum.at(lower, block.variable[~block.upper], block.value[~block.upper])
-    group = np.arange(size)
     for atom in _atoms(query.formulas):
         keys = tuple(atom.terms)
         if len(keys) == 1 and keys[0] >= 0:
@@ -64,14 +63,20 @@ def declared_box(query: Query) -> InputBox:
                 upper[keys[0]] = min(upper[keys[0]], bound)
             else:
                 lower[keys[0]] = max(lower[keys[0]], bound)
-    for first, second in (*((tie.first, tie.second) for tie in query.ties), *_ties(query.formulas)):
-        a, b = _root(group, first), _root(group, second)
-        group[max(a, b)] = min(a, b)
-    roots = np.array([_root(group, key) for key in range(size)], np.int64)
+    roots = tied_inputs(query)
     low, high = np.full(size, -np.inf), np.full(size, np.inf)
     np.maximum.at(low, roots, lower)
     np.minimum.at(high, roots, upper)
     return InputBox(low[roots], high[roots])
+
+
+def tied_inputs(query: Query) -> NDArray[np.int64]:
+    """Returns for each input of all networks the first that it has to equal, itself among them, `(inputs,)`."""
+    group = np.arange(sum(tensor.size for tensor in query.inputs))
+    for first, second in (*((tie.first, tie.second) for tie in query.ties), *_ties(query.formulas)):
+        a, b = _root(group, first), _root(group, second)
+        group[max(a, b)] = min(a, b)
+    return np.array([_root(group, key) for key in range(group.size)], np.int64)
 
 
 def _single(query: Query) -> NetworkDeclaration:

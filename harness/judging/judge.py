@@ -170,8 +170,7 @@ class Judge:
         try:
             counterexample = self._parsed(job, without_verdict(text or ""))
         except CounterexampleError as error:
-            verdict = next(word for kind, word in _TEXT_VERDICTS.items() if isinstance(error, kind))
-            return Replay(WitnessCheck(verdict, one_line(str(error))), None)
+            return Replay(text_verdict(error), None)
         except LgBenchError as error:
             return Replay(WitnessCheck(WitnessVerdict.UNSUPPORTED, one_line(str(error))), None)
         return self.replay(job, counterexample)
@@ -229,6 +228,12 @@ class Judge:
             return read_property(path)
 
         return self._properties.get((path, job.property_sha256), load)
+
+
+def text_verdict(error: CounterexampleError) -> WitnessCheck:
+    """Returns the class of a text that is no usable counterexample, and why."""
+    verdict = next(word for kind, word in _TEXT_VERDICTS.items() if isinstance(error, kind))
+    return WitnessCheck(verdict, one_line(str(error)))
 
 
 def one_line(text: str) -> str:

@@ -68,6 +68,10 @@ class JobPlanner:
         key = job_key(network, prop, self._tool_identity, limits)
         return Job(key, instance, variant, index, limits, network, prop)
 
+    def know(self, path: Path, sha256: str) -> None:
+        """Takes the hash of a file's uncompressed content, for a file that is not written yet."""
+        self._hashes[path] = sha256
+
     def unreadable(self, instance: Instance, variant: str, index: int, limits: Limits) -> Job:
         """Returns the job of an instance whose files cannot be read: it names a row, and there is nothing to decide.
 

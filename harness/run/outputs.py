@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from harness.domain import Counterexample, Job, LgBenchError, Verdict
 from harness.files import write_atomically
 from harness.formats.assignment import format_witness
+from harness.formats.competition import instance_name
 from harness.formats.compressed import read_head, read_text
 from harness.formats.counterexample import format_counterexample
 from harness.formats.results_csv import ResultRow, write_results
@@ -35,9 +36,11 @@ def counterexample_name(network_name: str, property_name: str) -> str:
     """Returns `<onnx stem>_<property stem>.counterexample`, where the competition's scorer looks for it.
 
     Args:
-        network_name: column 1 of instances.csv.
+        network_name: column 1 of instances.csv; of a list of networks the declared names stand for the stem.
         property_name: column 2 of instances.csv.
     """
+    if network_name.startswith("["):
+        return f"{instance_name(network_name, property_name, network_name)}{SUFFIX}"
     return f"{_stem(network_name, '.onnx')}_{_stem(property_name, '.vnnlib')}{SUFFIX}"
 
 

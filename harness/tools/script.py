@@ -185,7 +185,9 @@ def check_scripts(folder: Path) -> None:
 
 def instance_stem(job: Job) -> str:
     """Returns the name of a job's logs: the stems of its network and property, and the first digits of its key."""
-    files = (job.instance.network_name or job.instance.network.name, job.instance.property_name)
+    network = job.instance.network_name or job.instance.network.name
+    # A list of several networks is no path.
+    files = (job.variant if network.startswith("[") else network, job.instance.property_name)
     stems = [PurePosixPath(name).name.removesuffix(".gz") for name in files if name]
     name = "_".join(stem.removesuffix(".onnx").removesuffix(".vnnlib") for stem in stems)
     return f"{name.encode()[:_NAME_BYTES].decode(errors='ignore')}-{job.key[:12]}"

@@ -22,8 +22,10 @@ from harness.formats.competition import (
     without_year,
 )
 from harness.formats.compressed import locate, read_text
+from harness.formats.several import Joiner
 from harness.judging.judge import Judge
 from harness.judging.replay import Rules
+from harness.judging.replay_several import replay_several
 
 _Row = TypeVar("_Row", CompetitionRow, ListedLimit)
 
@@ -66,11 +68,13 @@ class _Witnesses:
 
     stated: Mapping[tuple[str, int, str], StatedVerdict]
     judge: Judge
+    rules: Rules
     progress: Callable[[int], None]
     """Told how many sat answers were looked at."""
     seen: int = 0
     replayed: int = 0
     notes: list[str] = field(default_factory=list)
+    joiner: Joiner = field(default_factory=Joiner)
 
     def verdict(self, table: _Table, index: int, row: CompetitionRow, listed: _Listed | None) -> WitnessVerdict | None:
         """Returns the verdict on the witness of a sat row; None where nothing is known of it."""
@@ -95,14 +99,14 @@ class _Witnesses:
             text = read_text(file)
         except UsageError as error:
             return WitnessCheck(WitnessVerdict.MALFORMED_CE, str(error))
-        networks = network_paths(row.network, row.where)
+        networks = [
+            (name, listed.folder / inside_benchmark(path, "onnx"))
+            for name, path in network_paths(row.network, row.where)
+        ]
+        prop = listed.folder / inside_benchmark(row.prop, "vnnlib")
         if len(networks) > 1:
-            return WitnessCheck(WitnessVerdict.UNSUPPORTED, "properties of several networks are not replayed")
-        files = (
-            listed.folder / inside_benchmark(networks[0][1], "onnx"),
-            listed.folder / inside_benchmark(row.prop, "vnnlib"),
-        )
-        job = Job("", Instance(*files, _REPLAY_LIMIT_S), row.name, 0, Limits(_REPLAY_LIMIT_S))
+            return replay_several(networks, prop, text, self.rules, self.joiner).check
+        job = Job("", Instance(networks[0][1], prop, _REPLAY_LIMIT_S), row.name, 0, Limits(_REPLAY_LIMIT_S))
         return self.judge.replay_text(job, text).check
 
 
@@ -148,7 +152,7 @@ def load_competition(
     stated = [] if verdicts is None else read_verdicts(verdicts)
     total = sum(row.verdict is Verdict.SAT for table in tables for row in table.rows.values())
     by_answer = {(one.benchmark, one.id, one.tool): one for one in stated}
-    sources = _Witnesses(by_answer, Judge(rules, networks=16), lambda done: progress(done, total))
+    sources = _Witnesses(by_answer, Judge(rules, networks=16), rules, lambda done: progress(done, total))
     benchmarks: list[ScoredBenchmark] = []
     notes: list[str] = []
     for name in sorted({table.benchmark for table in tables}):

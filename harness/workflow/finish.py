@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from harness.analysis.summary import RunHeader, build_summary
@@ -43,6 +44,8 @@ class PlannedRun:
     manifests: Mapping[str, Mapping[str, Any]]
     """Variant to its network's manifest, where it has one."""
     jobs: Sequence[Job]
+    originals: Mapping[Place, Path] = field(default_factory=dict)
+    """Row to the property that its job's was made from, where that is another: counterexamples are of this one."""
 
     @property
     def places(self) -> list[Place]:
@@ -80,7 +83,7 @@ def finish(run: PlannedRun, store: Store, *, interrupted: bool) -> RunSummary:
     conflicts = [asdict(conflict) for conflict in find_conflicts(row.claim for row in store.rows())]
     summary = build_summary(rows_from_store(results), header, run.manifests, conflicts)
     store.meta[HEADER_META] = header.to_json()
-    properties = {job_place(job): job.instance.property for job in run.jobs}
+    properties = {job_place(job): job.instance.property for job in run.jobs} | dict(run.originals)
     write_counterexamples(store, results, folder / COUNTEREXAMPLE_FOLDER, properties)
     write_results_csv(folder / RESULTS_FILE, run.plan.benchmark, run.jobs, results)
     write_atomically(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")

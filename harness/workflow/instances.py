@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.analysis.summary import RunHeader
 from harness.config import REPOSITORY
-from harness.domain import Instance, InstanceResult, Job, UsageError, Verdict
+from harness.domain import Instance, InstanceResult, Job, Limits, UnsupportedPropertyError, UsageError, Verdict
 from harness.formats.instances import ListedInstance, read_list
 from harness.judging.judge import Judge, one_line
 from harness.judging.replay import Rules
 from harness.run.identity import JobPlanner
+from harness.run.stored import job_place
 from harness.tools.contract import Tool
 from harness.workflow.device import Machine, choose_device
 from harness.workflow.execute import Decider, Ledger, ProgressRelay, ToolFactory, execute, make_tool, tool_options
@@ -25,6 +26,7 @@ from harness.workflow.options import Reporter, RunOptions, RunPlan, RunSummary
 from harness.workflow.place import Place, cluster_settings, device_on, open_place, remembered_executor
 from harness.workflow.plan import DEFAULT_TOOL, named_tool, resumed_options, spelt_out, tool_bounds
 from harness.workflow.provenance import provenance
+from harness.workflow.several import JoinedRows
 
 _PARTS = ("1.0", "2.0", BENCHMARK_FOLDER)
 """Folders of VNN-COMP's layout since 2026, and of our run folder, that do not name the benchmark."""
@@ -88,31 +90,65 @@ def _run_at(
     relay = ProgressRelay(reporter)
     tool = tool_factory(plan, out, relay)
     executor = place.executor(plan, tool, tool_options(plan, out, relay), reporter.step)
-    jobs, broken = _plan_jobs(rows, plan, JobPlanner(tool.identity()))
+    planned = _plan_jobs(rows, plan, JobPlanner(tool.identity()))
+    jobs = planned.jobs
     header = replace(_header(plan, jobs, tool, earlier), asked={name: getattr(wishes, name) for name in _WISHES})
     manifests: Mapping[str, Mapping[str, object]] = {}
     with open_run(out, resume=options.resume) as store:
         note_start(header, store)
         reporter.planned(plan)
-        run = PlannedRun(plan, header, manifests, jobs)
-        return execute(run, store, Decider(tool, executor), reporter, relay, first=_settle(broken))
+        planned.joined.write()
+        run = PlannedRun(plan, header, manifests, jobs, planned.originals)
+        return execute(run, store, Decider(tool, executor), reporter, relay, first=_settle(planned.settled))
 
 
-def _plan_jobs(rows: Sequence[_Row], plan: RunPlan, planner: JobPlanner) -> tuple[list[Job], list[InstanceResult]]:
-    """Returns the jobs of all rows, and the results of those that no tool can be asked about."""
-    jobs, broken = [], []
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """The jobs of all rows."""
+
+    joined: JoinedRows
+    jobs: list[Job] = field(default_factory=list)
+    settled: list[InstanceResult] = field(default_factory=list)
+    """Results of rows that no tool can be asked about."""
+    originals: dict[tuple[str, str, int], Path] = field(default_factory=dict)
+    """Row to the property of several networks that its job's was made of."""
+
+
+def _plan_jobs(rows: Sequence[_Row], plan: RunPlan, planner: JobPlanner) -> _Planned:
+    """Returns the jobs of all rows, and the results of those that no tool can be asked about.
+
+    A row of several networks becomes one of a single network; where that cannot be, it is `unknown` with the reason. A
+    row whose files cannot be read is an `error`.
+    """
+    planned = _Planned(JoinedRows(plan.out, planner))
+
+    def settle(job: Job, verdict: Verdict, message: str) -> Job:
+        planned.settled.append(InstanceResult(job, verdict, None, None, 0.0, 0.0, message=one_line(message)))
+        return job
+
     for row in rows:
-        limits = make_limits(row.instance.timeout_s, plan.limits.max_domains)
-        problem = row.listed.problem
-        if not problem:
-            try:
-                jobs.append(planner.plan(row.instance, row.variant, row.index, limits))
-                continue
-            except UsageError as error:
-                problem = f"{row.listed.where}: {error}"
-        jobs.append(planner.unreadable(row.instance, row.variant, row.index, limits))
-        broken.append(InstanceResult(jobs[-1], Verdict.ERROR, None, None, 0.0, 0.0, message=one_line(problem)))
-    return jobs, broken
+        given = row.variant, row.index, make_limits(row.instance.timeout_s, plan.limits.max_domains)
+        try:
+            planned.jobs.append(_plan_job(row, given, planned, planner))
+        except UnsupportedPropertyError as error:
+            job = planner.plan(planned.joined.unjoined(row.listed), *given)
+            planned.jobs.append(settle(job, Verdict.UNKNOWN, f"{row.listed.where}: {error}"))
+        except UsageError as error:
+            job = planner.unreadable(row.instance, *given)
+            message = str(error) if row.listed.problem else f"{row.listed.where}: {error}"
+            planned.jobs.append(settle(job, Verdict.ERROR, message))
+    return planned
+
+
+def _plan_job(row: _Row, given: tuple[str, int, Limits], planned: _Planned, planner: JobPlanner) -> Job:
+    if row.listed.problem:
+        raise UsageError(row.listed.problem)
+    if not row.listed.networks:
+        return planner.plan(row.instance, *given)
+    instance = planned.joined.instance(row.listed)
+    job = planner.plan(instance, *given)
+    planned.originals[job_place(job)] = row.instance.property
+    return job
 
 
 def _settle(results: Sequence[InstanceResult]) -> Callable[[Ledger, Judge], None]:

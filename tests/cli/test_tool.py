@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.cli.main import main
 from harness.formats.compressed import gzip_bytes
+from harness.formats.vnnlib2_writer import write_difference_query
 from harness.run.store import Store
 from harness.tools import toy_networks
 
@@ -124,6 +127,42 @@ def test_the_rules_of_another_year_are_settable_and_kept(
     assert (out / "results.db").read_bytes() == before
     assert main([*given, "--inputs", "2", "--resume"]) == 1
     assert words(out) == ["error", "error"]
+
+
+def test_instances_of_several_networks_are_decided_as_one(
+    tmp_path: Path, instances: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The two differ by 0.25 at (0.5, 0.5); what is not about one shared input is unknown, with the reason."""
+    folder, out = instances.parent, tmp_path / "run"
+    (folder / "onnx" / "grafted.onnx").write_bytes(toy_networks.grafted())
+    query = write_difference_query(np.full(2, 0.5, np.float32), np.ones(2, np.float32), 0.125, (1, 2), (1, 2))
+    (folder / "vnnlib" / "apart.vnnlib").write_text(query)
+    (folder / "vnnlib" / "untied.vnnlib").write_text(query.replace("(assert (== B[0,1] A[0,1]))\n", ""))
+    (folder / "vnnlib" / "broken.vnnlib").write_text(query.replace("(== ", "(= "))
+    cell = "\"[('base', 'onnx/net.onnx'), ('graft', 'onnx/grafted.onnx')]\""
+    names = ("apart", "untied", "broken")
+    instances.write_text("".join(f"{cell},vnnlib/{name}.vnnlib,30\n" for name in names))
+    point = "X float32 [1,2]\n0.5\n0.5\nY float32 [1,4]\n0.0\n0.0\n0.0\n0.0\n"
+    given = ["run", "--instances", str(instances), "--tool", told(tmp_path, verdict="sat", witness=point)]
+    assert main([*given, "--out", str(out)]) == 1
+    capsys.readouterr()
+    with (out / "results.csv").open(newline="") as stream:
+        assert [(row[1], row[4]) for row in csv.reader(stream)] == [
+            (cell.strip('"'), word) for word in ("sat", "unknown", "error")
+        ]
+    (witness,) = (out / "counterexamples").iterdir()
+    assert witness.name == "base_graft_apart.counterexample"
+    text = (
+        "A float32 [1,2]\n0.5\n0.5\nP float32 [1,2]\n1.0\n0.5\nB float32 [1,2]\n0.5\n0.5\nQ float32 [1,2]\n0.75\n0.5\n"
+    )
+    assert witness.read_text() == text
+    with Store.read(out / "results.db") as store:
+        messages = [row.message for row in store.rows()]
+    assert f"{instances}:2: " in messages[1]
+    assert "the input B is not tied to A element by element" in messages[1]
+    assert messages[2].startswith(f"{instances}:3: ")
+    assert main([*given, "--out", str(out), "--inputs", "2", "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["variants"]["net_grafted"]["sets"]["AT"] == 1
 
 
 def test_a_folder_of_scripts_is_resumed_as_it_was(
