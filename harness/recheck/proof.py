@@ -62,7 +62,7 @@ def decide(
 def sampled(graph: Graph, session: OnnxSession, problem: Problem, seed: int) -> Counterexample | None:
     """Returns a point of the box that ONNX Runtime puts into a region, if one is found by a short descent.
 
-    From the middle and from random corners, by the sign of the gradient of each region's worst constraint.
+    From the middle and from random corners, by the sign of the gradient of the worst constraint of the nearest region.
     """
     lower, upper = problem.box.ends(session.input.dtype)
     if (lower > upper).any():
@@ -72,13 +72,12 @@ def sampled(graph: Graph, session: OnnxSession, problem: Problem, seed: int) -> 
     corners = torch.from_numpy(random.random((STARTS, lower.size)) < 0.5)
     points = torch.where(corners, low, high)
     points[0] = (low + high) / 2
-    for region in problem.regions:
-        for step in range(STEPS + 1):
-            for x in points[: 1 if step else None]:
-                found = _confirmed(session, problem, x.numpy().clip(lower, upper).astype(session.input.dtype))
-                if found is not None:
-                    return found
-            points = _descended(graph, region, points, low, high, 0.5 ** (step // 3))
+    for step in range(STEPS + 1):
+        for x in points[: 1 if step else None]:
+            found = _confirmed(session, problem, x.numpy().clip(lower, upper).astype(session.input.dtype))
+            if found is not None:
+                return found
+        points = _descended(graph, problem.regions, points, low, high, 0.5 ** (step // 3))
     return None
 
 
@@ -88,12 +87,16 @@ def _confirmed(session: OnnxSession, problem: Problem, x: FloatArray) -> Counter
     return Counterexample(x, y) if hit else None
 
 
-def _descended(graph: Graph, region: Region, points: Tensor, low: Tensor, high: Tensor, share: float) -> Tensor:
-    """Returns the points after a step of some share of the box, the one nearest to the region first."""
-    if not len(region.rhs):
-        return points
+def _descended(
+    graph: Graph, regions: Sequence[Region], points: Tensor, low: Tensor, high: Tensor, share: float
+) -> Tensor:
+    """Returns the points after a step of some share of the box, the one that was nearest to a region first."""
     x = points.clone().requires_grad_(True)
-    excess = (graph(x.view(-1, *graph.input_shape)) @ region.C.T - region.rhs).amax(1)
+    y = graph(x.view(-1, *graph.input_shape))
+    excesses = [(y @ region.C.T - region.rhs).amax(1) for region in regions if len(region.rhs)]
+    if not excesses:
+        return points
+    excess = torch.stack(excesses).amin(0)
     (gradient,) = torch.autograd.grad(excess.sum(), x)
     moved = (points - share * (high - low) * gradient.sign()).clamp(low, high)
     return moved[excess.argsort()]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import torch
 
 from harness.domain import LgBenchError, Property, Stage, ToolAnswer, Verdict
 from harness.formats.engine_protocol import EngineRequest, decode_request, encode_answer
@@ -75,8 +76,6 @@ def _answers(request: EngineRequest) -> list[tuple[str, ToolAnswer]]:
 
 def _compare(graph: Graph, session: OnnxSession, prop: Property, seed: int) -> None:
     """Raises LgBenchError where our reading of a network computes something else than ONNX Runtime does."""
-    import torch
-
     random = np.random.default_rng(seed)
     for case in prop.cases[:1]:
         if case.box.is_empty or case.box.size != session.input.size:
