@@ -40,9 +40,15 @@ class LocalExecutor:
     """Asks the tool from this process, one batch after another."""
 
     def answers(self, jobs: Sequence[Job], tool: Tool) -> Generator[Answered]:
-        """Yields exactly one answer for each job; a batched tool gets all jobs of a network and its limits at once."""
-        for batch in batches(jobs, batched=tool.batched):
-            yield from answers_of(batch, tool)
+        """Yields exactly one answer for each job; a batched tool gets all jobs of a network and its limits at once.
+
+        A tool that keeps something for the next batch is closed behind the last one.
+        """
+        try:
+            for batch in batches(jobs, batched=tool.batched):
+                yield from answers_of(batch, tool)
+        finally:
+            _close(tool)
 
 
 def group_of(job: Job) -> Group:
@@ -92,7 +98,7 @@ def answers_of(batch: Sequence[Job], tool: Tool) -> Generator[Answered]:
         yield Answered(job, ToolAnswer(Verdict.ERROR, spent, spent, message=reason))
 
 
-def _close(answers: Iterator[Answered]) -> None:
-    close = getattr(answers, "close", None)
+def _close(ended: Iterator[Answered] | Tool) -> None:
+    close = getattr(ended, "close", None)
     if close is not None:
         close()

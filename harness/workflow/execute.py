@@ -48,6 +48,7 @@ def tool_options(plan: RunPlan, folder: Path, on_progress: OnProgress) -> regist
         category=plan.benchmark,
         folder=plan.tool_dir,
         bounds=plan.bounds,
+        keep=True,  # one start of the engine for all networks
     )
 
 
