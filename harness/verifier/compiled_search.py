@@ -33,7 +33,9 @@ CORNER_EVERY = 8
 LAST_STEP = 12
 """Splits below a frame's roots at which its domains are sifted at the latest, as long as sifting closes any."""
 WORTH = 4
-"""Sifting pays where it closes one domain in so many."""
+"""Sifting pays where it closes one domain in so many of a block."""
+SELDOM_WORTH = 16
+"""It goes on where it has closed one in so many of all so far."""
 SELDOM = 1 << 20
 """And otherwise: never, in any tree that fits into memory."""
 MOST_DEFERRED = 512
@@ -266,14 +268,18 @@ class CompiledSearch:
         return to + count
 
     def _learn(self, sifted: int, closed: int) -> None:
-        self.barren = 0 if closed else min(2 * self.barren + 1, MOST_IDLE)
-        self.idle = self.barren
-        if WORTH * closed >= sifted:
-            self.step = max(self.step - 1, self.config.sift_every)
-            self.sifting_steps = min(2 * self.sifting_steps, SIFTING_STEPS)
+        """Decides from what one block gave when and how the next ones are sifted."""
+        pays = WORTH * closed >= sifted
+        self.sifting_steps = min(2 * self.sifting_steps, SIFTING_STEPS) if pays else self.sifting_steps // 2 + 2
+        if pays:
+            self.step = max(min(self.step, LAST_STEP) - 1, self.config.sift_every)
+        elif closed or SELDOM_WORTH * self.empty > self.sifted:
+            self.step = min(self.step + 1, LAST_STEP)
         else:
-            self.step = min(self.step + 1, LAST_STEP) if closed else min(2 * self.step, SELDOM)
-            self.sifting_steps = self.sifting_steps // 2 + 2
+            self.step = min(2 * self.step, SELDOM)
+        # A block without any such domain says little where many had them.
+        self.barren = 0 if closed or SELDOM_WORTH * self.empty > self.sifted else min(2 * self.barren + 1, MOST_IDLE)
+        self.idle = self.barren
 
     def _roots(self) -> Counterexample | None:
         """Bounds the margins without splits (alpha-CROWN with fixed hidden bounds); tries the lowest corner."""
