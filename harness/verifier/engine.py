@@ -131,10 +131,6 @@ class Engine:
             prepare_neuron_search(self.device)
 
 
-def _nothing() -> None:
-    """Prepares nothing: on the wall clock one instance's time would pay for much that it does not need."""
-
-
 class _Run:
     """One pass of a group of instances through the stages."""
 
@@ -149,14 +145,14 @@ class _Run:
         cores, waiting = torch.get_num_threads(), iter(instances)
         batch = self.limits.timeout_on == "work"
         self._threads = 1 if batch else cores
-        # In batch mode a thread computes alone, so that no answer depends on how many others are computed beside it.
-        torch.set_num_threads(self._threads)
+        torch.set_num_threads(self._threads)  # alone in batch mode: no answer depends on how many are computed beside
         try:
-            prepare = (self.engine.prepare_bounds, self.engine.prepare_search) if batch else (_nothing, _nothing)
-            team = Workers(self._advance, self.engine.config.workers, *prepare)
+            engine, config = self.engine, self.engine.config
+            # On the wall clock one instance's time would pay for much that it does not need.
+            prepare = (engine.prepare_bounds, engine.prepare_search) if batch else (lambda: None, lambda: None)
+            sizes = chain([config.first_group], repeat(config.group))
+            team = Workers(self._advance, config.workers, *prepare)
             with quick_turns(), team as workers, self._halting():
-                config = self.engine.config
-                sizes = chain([config.first_group], repeat(config.group))
                 while group := list(islice(waiting, next(sizes))):
                     for instance in self.attack(group):
                         workers.put(Effort.TINY, 0.0, instance)
@@ -242,11 +238,14 @@ class _Run:
         targets = [Target(k, tuple(case.regions)) for k, case in enumerate(cases)]
         if not targets:
             return waiting
-        engine, problems = self.engine, [case.problem for case in cases]
-        with work_of(instances, "attack"):
-            config = engine.config
-            candidates = attack(engine.fast, problems, targets, config.first_attack, config.attack_batch, config.seed)
-        for candidate in candidates:
+        engine, config, problems = self.engine, self.engine.config, [case.problem for case in cases]
+        try:
+            with work_of(instances, "attack"):
+                found = attack(engine.fast, problems, targets, config.first_attack, config.attack_batch, config.seed)
+        except Exception:
+            logger.exception("a common attack failed")  # each of the instances may be decided alone
+            return waiting
+        for candidate in found:
             witness, owner = engine.checker.confirm(problems[candidate.problem], candidate.x), owners[candidate.problem]
             if witness is not None and owner in waiting:
                 waiting.remove(owner)
@@ -441,6 +440,8 @@ class _Run:
         message: str = "",
     ) -> None:
         """Emits an instance's answer."""
+        for case in instance.cases:
+            self._paused.take(case)
         instance.cases = []
         wall = time.monotonic() - instance.started
         self._emit(

@@ -18,7 +18,7 @@ class PausedSearches:
 
     def __init__(self, held_bytes: int) -> None:
         self._bound, self._lock = held_bytes, threading.Lock()
-        self._held: dict[int, tuple[PausedSearch, SearchResult]] = {}
+        self._held: dict[CaseState, tuple[PausedSearch, SearchResult]] = {}
 
     def keep(self, case: CaseState, result: SearchResult) -> None:
         """Keeps a case's search, if it can go on and there is room."""
@@ -26,12 +26,12 @@ class PausedSearches:
             return
         with self._lock:
             if sum(search.nbytes for search, _ in self._held.values()) + result.rest.nbytes <= self._bound:
-                self._held[id(case)] = result.rest, result
+                self._held[case] = result.rest, result
 
     def take(self, case: CaseState) -> tuple[PausedSearch, SearchResult] | None:
         """Returns a case's search and what it has found so far, and forgets it; None if it was not kept."""
         with self._lock:
-            return self._held.pop(id(case), None)
+            return self._held.pop(case, None)
 
 
 def resume(

@@ -21,8 +21,8 @@ Array = NDArray[Any]
 DEAD, AFFINE, UNSTABLE = 0, 1, 2
 """What a row's activation is over the box: zero, affine, or neither."""
 
-TINY = 1.5e-38
-"""More than one float32 operation loses where it underflows."""
+TINY = 1e-30
+"""See `rounding.TINY`."""
 
 
 class Matrix(NamedTuple):
