@@ -45,6 +45,7 @@ def leaked(path: Path) -> int:
     return sum(int.from_bytes(data[i : i + 8], "little") for i in range(0, len(data), 8))
 
 
+@pytest.mark.nightly  # whoever supervises has to get the processor in time, which a busy host does not promise
 @pytest.mark.parametrize("children", [0, 3])
 def test_memory_is_limited_within_a_tenth_children_included(tmp_path: Path, children: int) -> None:
     path = tmp_path / "leaked"
@@ -55,6 +56,7 @@ def test_memory_is_limited_within_a_tenth_children_included(tmp_path: Path, chil
     assert 0.5 * LIMIT_MIB * MIB < leaked(path) <= 1.1 * LIMIT_MIB * MIB
 
 
+@pytest.mark.nightly
 def test_memory_of_a_child_that_talks_in_lines_is_limited_within_a_tenth(tmp_path: Path) -> None:
     path = tmp_path / "leaked"
     command = [sys.executable, "-I", "-S", "-c", LEAK, str(path), "2"]
