@@ -87,7 +87,9 @@ class Points:
         return isinstance(path, str | os.PathLike) and os.fspath(path).startswith(self.folder)
 
     def name(self, path):
-        return re.sub(r"\.\w{8}\.part$", "", re.sub(r"\d{5}", "N", os.fspath(path)[len(self.folder) + 1 :]))
+        # The suffix goes first: it is random, and now and then has five digits in a row.
+        named = re.sub(r"\.\w{8}\.part$", "", os.fspath(path)[len(self.folder) + 1 :])
+        return re.sub(r"\d{5}", "N", named)
 
     def traced(self, *args, **kwargs):
         connection = self.connect(*args, **kwargs)
