@@ -236,6 +236,11 @@ class Instance:
             raise ValueError(f"a time limit must be finite and positive, not {self.timeout_s}")
 
 
+ARITHMETICS = ("float32", "real")
+"""What an `unsat` of our engine speaks of: every float32 evaluation of the network and its exact values, or these
+alone, which verifiers commonly mean."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a tool may spend on one instance."""

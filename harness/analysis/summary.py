@@ -56,6 +56,8 @@ class RunHeader:
     tool: str = ""
     rules: str = "2026"
     """The year of VNN-COMP, with its variant, whose rules counterexamples were judged by."""
+    arithmetic: str = "float32"
+    """What `unsat` of our engine speaks of, of `ARITHMETICS`."""
     titles: Mapping[str, str] = field(default_factory=dict)
     """Variant to its name in tables."""
     published: Sequence[Mapping[str, Any]] = ()

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from harness.cli.arithmetic import arithmetic_option
 from harness.judging.replay import Rules
 from harness.workflow.device import DEVICES
 from harness.workflow.options import EXECUTORS, RunOptions
@@ -71,6 +72,7 @@ def run_options(command: _Command) -> _Command:
             help="Of VNN-COMP's years: what a counterexample is judged by.  [default: 2026]",
         ),
         click.option("--seed", type=click.IntRange(min=0), help="Of everything random.  [default: the benchmark's]"),
+        arithmetic_option(),
         click.option(
             "--executor", type=click.Choice(EXECUTORS), help="This machine, or a Ray cluster.  [default: local]"
         ),

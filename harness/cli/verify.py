@@ -16,6 +16,7 @@ from types import FrameType
 
 import click
 
+from harness.cli.arithmetic import arithmetic_option
 from harness.cli.main import EXIT_INTERRUPTED, Started
 from harness.domain import (
     Instance,
@@ -39,6 +40,10 @@ FINISH_S = 0.2
 """Seconds of the limit that are kept for the replay of a counterexample and the output."""
 
 
+Choices = tuple[str, int, str]
+"""Device, seed, arithmetic."""
+
+
 @click.command()
 @click.argument("network")
 @click.argument("spec", type=click.Path(path_type=Path))
@@ -53,6 +58,7 @@ FINISH_S = 0.2
 @click.option("--max-domains", type=click.IntRange(min=0), metavar="N", help="Domains that may be visited.")
 @click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random starts.")
+@arithmetic_option("float32")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -69,6 +75,7 @@ def verify(
     max_domains: int | None,
     device: str,
     seed: int,
+    arithmetic: str,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -88,7 +95,7 @@ def verify(
     if out is not None:
         write_atomically(out, f"{Verdict.TIMEOUT}\n")
     with ExitStack() as temporary:
-        result = _decide(started, networks, spec, limits, chosen.name, seed, temporary)
+        result = _decide(started, networks, spec, limits, (chosen.name, seed, arithmetic), temporary)
     witness = result.counterexample if result.verdict is Verdict.SAT else None
     text = "" if witness is None else format_witness(witness, read_text(spec), str(spec))
     if out is not None:
@@ -101,8 +108,7 @@ def _decide(
     networks: Sequence[tuple[str, str]],
     spec: Path,
     limits: Limits,
-    device: str,
-    seed: int,
+    choices: Choices,
     temporary: ExitStack,
 ) -> InstanceResult:
     """Returns the judged answer on an instance; files that had to be made for it stay until `temporary` is closed."""
@@ -115,7 +121,7 @@ def _decide(
     if problem:
         answer = ToolAnswer(Verdict.UNKNOWN, 0.0, 0.0, message=problem)
     else:
-        answer = _answer(started, network, prop, limits, device, seed, temporary)
+        answer = _answer(started, network, prop, limits, choices, temporary)
     job = Job("", Instance(network, prop, limits.timeout_s), network.stem, 0, limits)
     return Judge().judge(job, replace(answer, wall_s=time.monotonic() - started.at))
 
@@ -134,7 +140,7 @@ def _joined(networks: Sequence[tuple[str, str]], spec: Path, temporary: ExitStac
 
 
 def _answer(
-    started: Started, network: Path, prop: Path, limits: Limits, device: str, seed: int, temporary: ExitStack
+    started: Started, network: Path, prop: Path, limits: Limits, choices: Choices, temporary: ExitStack
 ) -> ToolAnswer:
     # Read when torch is imported; spinning threads slow each other down on a busy host.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -145,7 +151,8 @@ def _answer(
     if left <= 0:
         return ToolAnswer(Verdict.TIMEOUT, 0.0, 0.0, message="the limit was over before the engine had started")
     with stopped_at_once(temporary):
-        return verify_instance(network, prop, left, device, seed, limits.max_domains)
+        device, seed, arithmetic = choices
+        return verify_instance(network, prop, left, device, seed, limits.max_domains, arithmetic)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from harness.domain import Counterexample, EngineRecord, Limits, Stage, ToolAnswer, Verdict
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class EngineRequest:
     seed: int = 0
     device: str = "cpu"
     """`cpu` or `cuda`."""
+    arithmetic: str = "float32"
+    """Of `domain.ARITHMETICS`."""
 
 
 def encode_request(request: EngineRequest) -> str:
@@ -53,6 +55,7 @@ def encode_request(request: EngineRequest) -> str:
                 "max_domains": limits.max_domains,
                 "seed": request.seed,
                 "device": request.device,
+                "arithmetic": request.arithmetic,
             }
         )
         + "\n"
@@ -74,6 +77,7 @@ def decode_request(line: str) -> EngineRequest:
         Limits(raw["timeout_s"], raw["timeout_on"], raw["max_domains"]),
         raw["seed"],
         raw["device"],
+        raw["arithmetic"],
     )
 
 

@@ -16,6 +16,7 @@ from harness.recheck.split_neurons import split_neurons
 from harness.verifier.graph import Graph, size
 from harness.verifier.problem import Problem, Region, boxes_of
 from harness.verifier.root import bound_root
+from harness.verifier.rounding import FLOAT32_UNIT
 
 FEW_INPUTS = 16
 """Networks with at most so many inputs are split by input."""
@@ -35,7 +36,12 @@ class Finding:
 
 
 def decide(
-    graph: Graph, session: OnnxSession, problems: Sequence[Problem], seed: int, is_over: Callable[[], bool]
+    graph: Graph,
+    session: OnnxSession,
+    problems: Sequence[Problem],
+    seed: int,
+    is_over: Callable[[], bool],
+    unit: float = FLOAT32_UNIT,
 ) -> Finding:
     """Returns unsat where every problem's regions are out of reach, sat with a point that ONNX Runtime puts into one.
 
@@ -45,6 +51,7 @@ def decide(
         problems: the property's boxes that have a point, with their regions.
         seed: of the samples.
         is_over: whether the time is over.
+        unit: unit roundoff of the evaluations that unsat speaks of.
     """
     domains = 0
     for problem in problems:
@@ -52,7 +59,7 @@ def decide(
         if violation is not None:
             return Finding(Verdict.SAT, counterexample=violation)
     for problem in problems:
-        found = _problem(graph, problem, is_over)
+        found = _problem(graph, problem, is_over, unit)
         domains += found.domains
         if found.verdict is not Verdict.UNSAT:
             return Finding(found.verdict, found.message, domains=domains)
@@ -102,9 +109,9 @@ def _descended(
     return moved[excess.argsort()]
 
 
-def _problem(graph: Graph, problem: Problem, is_over: Callable[[], bool]) -> Finding:
+def _problem(graph: Graph, problem: Problem, is_over: Callable[[], bool], unit: float) -> Finding:
     box = boxes_of([problem], graph)
-    root = bound_root(graph, None, box)
+    root = bound_root(graph, None, box, unit)
     if not root.covers_float32():
         return Finding(Verdict.UNKNOWN, "a float32 evaluation may overflow within the box")
     open_rows: list[tuple[Tensor, Tensor]] = []
@@ -120,7 +127,7 @@ def _problem(graph: Graph, problem: Problem, is_over: Callable[[], bool]) -> Fin
     if not left:
         return Finding(Verdict.UNSAT)
     if size(graph.input_shape) <= FEW_INPUTS:
-        result, domains = split_inputs(graph, box, left, is_over)
+        result, domains = split_inputs(graph, box, left, is_over, unit)
     elif graph.has_smooth:
         return Finding(Verdict.UNKNOWN, "root bounds do not decide it, and sigmoid and tanh are not split")
     else:

@@ -19,6 +19,7 @@ from harness.verifier.graph import Graph
 from harness.verifier.onnx_reader import read_graph
 from harness.verifier.patience import OutOfTimeError, until
 from harness.verifier.problem import problems_of
+from harness.verifier.rounding import UNITS
 
 READER_POINTS = 16
 """Points of a box at which our reading of the network is compared with ONNX Runtime's."""
@@ -39,11 +40,14 @@ def serve(requests: IO[str], events: IO[str]) -> None:
         events.flush()
 
 
-def recheck(network: Path, property_file: Path, timeout_s: float, seed: int = 0) -> ToolAnswer:
+def recheck(
+    network: Path, property_file: Path, timeout_s: float, seed: int = 0, arithmetic: str = "float32"
+) -> ToolAnswer:
     """Returns what the second verifier finds of one instance; what it cannot use is `error` with the reason.
 
-    `unsat`: no input of the property's boxes violates it, in real arithmetic and in any float32 evaluation within the
-    rounding model of docs/design/003-rounding.md; shown by float64 bounds alone. `sat` comes with an input whose
+    `unsat`: no input of the property's boxes violates it, in real arithmetic and, unless that is all that is asked for,
+    in any float32 evaluation within the rounding model of docs/design/003-rounding.md; shown by float64 bounds alone.
+    `sat` comes with an input whose
     evaluation on ONNX Runtime violates. Everything else is `unknown` or `timeout`.
     """
     began = time.monotonic()
@@ -57,7 +61,7 @@ def recheck(network: Path, property_file: Path, timeout_s: float, seed: int = 0)
         _compare(graph, session, prop, seed)
         problems = problems_of(prop, graph, str(property_file), session.input.dtype)
         with until(is_over):
-            found = decide(graph, session, problems, seed, is_over)
+            found = decide(graph, session, problems, seed, is_over, UNITS[arithmetic])
     except OutOfTimeError:
         found = Finding(Verdict.TIMEOUT)
     except LgBenchError as error:
@@ -69,7 +73,7 @@ def recheck(network: Path, property_file: Path, timeout_s: float, seed: int = 0)
 
 def _answers(request: EngineRequest) -> list[tuple[str, ToolAnswer]]:
     return [
-        (key, recheck(request.network, path, request.limits.timeout_s, request.seed))
+        (key, recheck(request.network, path, request.limits.timeout_s, request.seed, request.arithmetic))
         for key, path in request.properties.items()
     ]
 

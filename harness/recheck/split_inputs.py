@@ -13,6 +13,7 @@ from harness.verifier.fold import RHS_ROUNDING
 from harness.verifier.graph import Graph
 from harness.verifier.interval import Box
 from harness.verifier.problem import Region
+from harness.verifier.rounding import FLOAT32_UNIT
 from harness.verifier.rows import Rows
 
 BATCH = 256
@@ -21,17 +22,20 @@ MOST_OPEN = 200_000
 """Open sub-boxes at which the search gives up."""
 
 
-def split_inputs(graph: Graph, box: Box, regions: Sequence[Region], is_over: Callable[[], bool]) -> tuple[bool, int]:
+def split_inputs(
+    graph: Graph, box: Box, regions: Sequence[Region], is_over: Callable[[], bool], unit: float = FLOAT32_UNIT
+) -> tuple[bool, int]:
     """Returns whether no output of the box lies in any region, shown by a cover of sub-boxes, and their number.
 
-    A sub-box is closed when each region has a row `C y - rhs` whose float64 lower bound, less what the network's
-    float32 evaluation may round, is above 0. False says nothing.
+    A sub-box is closed when each region has a row `C y - rhs` whose float64 lower bound, less what an
+    evaluation of the network with this unit roundoff may round, is above 0. False says nothing.
 
     Args:
         graph: the network in float64.
         box: one box.
         regions: the violation regions.
         is_over: whether the time is over.
+        unit: unit roundoff.
     """
     lower, upper = box.lower.flatten(1), box.upper.flatten(1)
     count = 0
@@ -41,7 +45,7 @@ def split_inputs(graph: Graph, box: Box, regions: Sequence[Region], is_over: Cal
         low, high, lower, upper = lower[-BATCH:], upper[-BATCH:], lower[:-BATCH], upper[:-BATCH]
         part = Box(low.view(-1, *graph.input_shape), high.view(-1, *graph.input_shape))
         count += len(part)
-        is_open, steepness = _bounded(graph, part, regions)
+        is_open, steepness = _bounded(graph, part, regions, unit)
         low, high = low[is_open], high[is_open]
         score = steepness[is_open] * (high - low)
         axis = torch.where(score.amax(1) > 0, score.argmax(1), (high - low).argmax(1))
@@ -53,9 +57,9 @@ def split_inputs(graph: Graph, box: Box, regions: Sequence[Region], is_over: Cal
     return True, count
 
 
-def _bounded(graph: Graph, part: Box, regions: Sequence[Region]) -> tuple[Tensor, Tensor]:
+def _bounded(graph: Graph, part: Box, regions: Sequence[Region], unit: float) -> tuple[Tensor, Tensor]:
     """Returns which boxes are not closed, `(boxes,)`, and how steep their worst margin is, `(boxes, inputs)`."""
-    found = root_bounds(graph, part)
+    found = root_bounds(graph, part, unit)
     boxes, last = len(part), len(graph.nodes) - 1
     is_open = torch.zeros(boxes, dtype=torch.bool)
     steepness = torch.zeros(boxes, part.lower[0].numel(), dtype=part.lower.dtype)

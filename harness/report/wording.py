@@ -32,6 +32,10 @@ def probability(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
+PROOFS = {"real": "of the network's exact values; rounding of float32 evaluations is not covered"}
+"""Arithmetic to what proofs are of, where it is not the usual."""
+
+
 def run_facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns what was run, as pairs of a name and words; what is not known is left out."""
     limit = f"{summary['timeout_s']:g} s of {CLOCKS[summary['timeout_on']]} for each input"
@@ -45,6 +49,7 @@ def run_facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Verifier", summary["tool"]),
         # The present rules go without saying.
         ("Judged by", "" if (rules := summary.get("rules", "2026")) == "2026" else f"VNN-COMP's rules of {rules}"),
+        ("Proofs", PROOFS.get(summary.get("arithmetic", ""), "")),
         ("Inputs", inputs_in_words(summary)),
         ("Radius", "" if eps is None else f"{_fraction(eps)} in the maximum norm"),
         ("Limit", limit),

@@ -75,6 +75,7 @@ class BuiltinTool:
         *,
         device: str = "cpu",
         seed: int = 0,
+        arithmetic: str = "float32",
         command: Sequence[str] = ENGINE_COMMAND,
         patience: Patience | None = None,
         memory_gib: float | None = None,
@@ -87,6 +88,7 @@ class BuiltinTool:
             log_dir: folder of the engine's log.
             device: `cpu` or `cuda`.
             seed: of everything random in the engine.
+            arithmetic: what `unsat` speaks of, of `ARITHMETICS`.
             command: starts the engine; another one than ours only in tests.
             patience: when to give up waiting; None: the defaults.
             memory_gib: GiB that the engine may take; None: what the machine can spare. It is killed beyond that.
@@ -97,6 +99,7 @@ class BuiltinTool:
         self._log_path = log_dir.absolute() / LOG_NAME
         self._device = device
         self._seed = seed
+        self._arithmetic = arithmetic
         self._command = tuple(command)
         self._patience = patience or Patience()
         self._memory_bytes = None if memory_gib is None else int(memory_gib * 2**30)
@@ -115,13 +118,14 @@ class BuiltinTool:
         return True
 
     def identity(self) -> str:
-        """Returns a hash of the engine's sources, those of the formats it reads, torch's version, seed and device."""
+        """Returns a hash of the engine's sources, those of the formats it reads, torch's version and its choices."""
         digest = sha256()
         for path in sorted({path for pattern in _SOURCES for path in PACKAGE.glob(pattern)}):
             data = path.read_bytes()
             digest.update(f"{path.relative_to(PACKAGE).as_posix()}:{len(data)}:".encode())
             digest.update(data)
-        digest.update(json.dumps({"seed": self._seed, "device": self._device, "torch": _version("torch")}).encode())
+        choices = {"seed": self._seed, "device": self._device, "arithmetic": self._arithmetic}
+        digest.update(json.dumps({**choices, "torch": _version("torch")}).encode())
         return digest.hexdigest()
 
     def decide(self, jobs: Sequence[Job]) -> Iterator[Answered]:
@@ -171,7 +175,8 @@ class BuiltinTool:
         """Returns what the engine is asked for a batch."""
         first = batch[0]
         properties = {job.key: job.instance.property.absolute() for job in batch}
-        return EngineRequest(first.instance.network.absolute(), properties, first.limits, self._seed, self._device)
+        choices = self._seed, self._device, self._arithmetic
+        return EngineRequest(first.instance.network.absolute(), properties, first.limits, *choices)
 
     @property
     def patience(self) -> Patience:

@@ -33,6 +33,8 @@ class ToolOptions:
     device: str = "cpu"
     """`cpu` or `cuda`."""
     seed: int = 0
+    arithmetic: str = "float32"
+    """What our engine's `unsat` speaks of, of `ARITHMETICS`; other tools have a meaning of their own."""
     on_progress: OnProgress | None = None
     """Told what the tool works on, by tools that say it."""
     category: str = ""
@@ -50,6 +52,7 @@ def _builtin(options: ToolOptions) -> Tool:
         options.log_dir,
         device=options.device,
         seed=options.seed,
+        arithmetic=options.arithmetic,
         on_progress=options.on_progress,
         keep=options.keep,
     )

@@ -78,15 +78,25 @@ def verify_instance(
     device: str = "cpu",
     seed: int = 0,
     max_domains: int | None = None,
+    arithmetic: str = "float32",
 ) -> ToolAnswer:
     """Returns the engine's answer on one instance, decided in competition manner (the limit is on the wall clock).
+
+    Args:
+        network: ONNX, may be gzipped.
+        property_file: VNN-LIB, may be gzipped.
+        timeout_s: seconds.
+        device: `cpu` or `cuda`.
+        seed: of everything random.
+        max_domains: bound on the domains of one branch and bound; None: none.
+        arithmetic: what `unsat` speaks of, of `domain.ARITHMETICS`.
 
     Raises:
         UsageError: a file cannot be read, or network and property do not fit.
     """
     answers: list[ToolAnswer] = []
     limits = Limits(timeout_s, "wall", max_domains)
-    request = EngineRequest(network, {"instance": property_file}, limits, seed, device)
+    request = EngineRequest(network, {"instance": property_file}, limits, seed, device, arithmetic)
     serve_request(request, lambda _key, answer: answers.append(answer), strict=True)
     return answers[0]
 
@@ -102,7 +112,7 @@ def serve_request(request: EngineRequest, emit: Emit, strict: bool = False, prog
     """
     cores = available_cores()
     use_cores(cores)
-    config = EngineConfig(seed=request.seed, device=request.device, workers=cores)
+    config = EngineConfig(seed=request.seed, device=request.device, arithmetic=request.arithmetic, workers=cores)
     try:
         engine = Engine(load_model_bytes(request.network), str(request.network), config)
     except UnsupportedNetworkError as error:

@@ -24,6 +24,9 @@ class EngineConfig:
     seed: int = 0
     device: str = "cpu"
     """`cpu` or `cuda`."""
+    arithmetic: str = "float32"
+    """What `unsat` speaks of: `float32`, every float32 evaluation of the network and its exact values; or `real`, its
+    exact values alone, which is what verifiers commonly mean."""
     first_attack: AttackConfig = AttackConfig(restarts=1, steps=10)
     """On every input, against all violation regions at once, before any bound."""
     second_attack: AttackConfig = AttackConfig(restarts=3, steps=20)

@@ -24,7 +24,7 @@ from harness.verifier.attack import Target, attack
 from harness.verifier.bab import Outcome, SearchResult
 from harness.verifier.config import AttackConfig, EngineConfig
 from harness.verifier.decision import Decision, decided
-from harness.verifier.graph import Smooth, neuron_count, size
+from harness.verifier.graph import neuron_count, size
 from harness.verifier.input_split import input_search, prepare_input_search
 from harness.verifier.instance_state import CaseState, Effort, InstanceState, work_of
 from harness.verifier.kernels.choice import has_numba
@@ -33,6 +33,7 @@ from harness.verifier.patience import OutOfTimeError, until
 from harness.verifier.paused import PausedSearches, resume
 from harness.verifier.problem import Problem, boxes_of, problems_of
 from harness.verifier.root import Root, bound_root
+from harness.verifier.rounding import UNITS
 from harness.verifier.search import neuron_search
 from harness.verifier.sparse import SparseNetwork, sparse_network, sparse_size
 from harness.verifier.warm_up import prepare_bounds, prepare_neuron_search
@@ -40,7 +41,6 @@ from harness.verifier.witness import WitnessChecker
 from harness.verifier.workers import Workers, quick_turns
 
 logger = logging.getLogger(__name__)
-
 PROGRESS_EVERY_S = 2.0
 
 Emit = Callable[[str, ToolAnswer], None]
@@ -69,7 +69,8 @@ class Engine:
         self.checker = WitnessChecker(model_bytes)
         self.splits_inputs = size(self.graph.input_shape) <= config.split_inputs_up_to
         """Whether branch and bound splits the input box instead of neurons."""
-        self.splits_neurons = not any(isinstance(node.op, Smooth) for node in self.graph.nodes)
+        self.splits_neurons = not self.graph.has_smooth
+        self.unit = UNITS[config.arithmetic]
 
     @cached_property
     def sparse(self) -> SparseNetwork | None:
@@ -80,6 +81,10 @@ class Engine:
     def uses_sparse(self) -> bool:
         """Whether the compiled passes over the network's sparse form are the faster way."""
         return self.device.type == "cpu" and has_numba() and sparse_size(self.graph) <= self.config.sparse_entries
+
+    def root(self, problem: Problem, light: bool = False) -> Root:
+        """Returns bounds over a problem's box, in the form that is fastest, or that is ready soonest."""
+        return bound_root(self.graph, None if light else self.sparse, boxes_of([problem], self.graph), self.unit)
 
     def problems(self, prop: Property, source: str) -> tuple[Problem, ...]:
         """Returns the cases of a property that have a point, their boxes in the network's own floating type.
@@ -289,9 +294,7 @@ class _Run:
         return self.limits.timeout_on == "wall" and engine.uses_sparse and small
 
     def _bound_by(self, instance: InstanceState, case: CaseState, light: bool) -> None:
-        engine = self.engine
-        box = boxes_of([case.problem], engine.graph)
-        found = bound_root(engine.graph, None if light else engine.sparse, box)
+        found = self.engine.root(case.problem, light)
         sizes = [len(region.rhs) for region in case.regions]
         if min(sizes) == 0:
             case.found, case.rows = found, [0] * len(sizes)
@@ -343,7 +346,7 @@ class _Run:
         engine, paused = self.engine, self._paused.take(case)
         if paused is not None and effort is not Effort.FULL:
             return resume(paused, instance, engine.config.small_slices, clock)
-        found = case.found or bound_root(engine.graph, engine.sparse, boxes_of([case.problem], engine.graph))
+        found = case.found or engine.root(case.problem)
         if any(len(region.rhs) == 0 for region in case.regions):
             return SearchResult(Outcome.EXHAUSTED, 0, False)
         if not found.covers_float32():
@@ -373,12 +376,9 @@ class _Run:
             witnesses = (engine.checker.confirm(case.problem, points[k]) for k in hits.tolist())
             return next((w for w in witnesses if w is not None), None)
 
-        left, most, box = (
-            self._domains_left(instance),
-            engine.config.max_open_domains,
-            boxes_of([case.problem], engine.graph),
-        )
-        result = input_search(engine.graph, engine.sparse, box, case.regions, left, most, clock, confirm).run()
+        left, most = self._domains_left(instance), engine.config.max_open_domains
+        place = engine.graph, engine.sparse, boxes_of([case.problem], engine.graph), case.regions
+        result = input_search(*place, left, most, clock, confirm, engine.unit).run()
         instance.domains += result.domains
         return result
 

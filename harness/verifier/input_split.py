@@ -28,6 +28,7 @@ from harness.verifier.fold import RHS_ROUNDING
 from harness.verifier.graph import Graph
 from harness.verifier.interval import Box
 from harness.verifier.problem import Region
+from harness.verifier.rounding import FLOAT32_UNIT
 from harness.verifier.rows import Rows
 from harness.verifier.sparse import SparseNetwork
 
@@ -71,6 +72,7 @@ def input_search(
     max_open: int,
     should_stop: ShouldStop,
     confirm: Confirm,
+    unit: float = FLOAT32_UNIT,
 ) -> BoxSplitting:
     """Returns the fastest search that this machine can run on this network.
 
@@ -83,10 +85,11 @@ def input_search(
         max_open: open sub-boxes above which the search gives up.
         should_stop: asked now and then, with the number of sub-boxes so far.
         confirm: tries points, `(points, *input_shape)`; returns a counterexample if one of them is.
+        unit: unit roundoff of the evaluations that are spoken of.
     """
     if sparse is None or graph.device.type != "cpu" or importlib.util.find_spec("numba") is None:
-        return InputSearch(graph, box, regions, max_domains, max_open, should_stop, confirm)
-    return BoxSearch(sparse, box, regions, max_domains, max_open, should_stop, confirm)
+        return InputSearch(graph, box, regions, max_domains, max_open, should_stop, confirm, unit)
+    return BoxSearch(sparse, box, regions, max_domains, max_open, should_stop, confirm, unit)
 
 
 def prepare_input_search(sparse: SparseNetwork | None) -> None:
@@ -111,6 +114,7 @@ class InputSearch:
         max_open: open sub-boxes above which the search gives up.
         should_stop: asked before every round, with the number of sub-boxes so far.
         confirm: tries points, `(points, *input_shape)`; returns a counterexample if one of them is.
+        unit: unit roundoff of the evaluations that are spoken of.
     """
 
     def __init__(
@@ -122,8 +126,9 @@ class InputSearch:
         max_open: int,
         should_stop: ShouldStop,
         confirm: Confirm,
+        unit: float = FLOAT32_UNIT,
     ) -> None:
-        self.graph, self.box, self.domains, self.open = graph, box, 0, box
+        self.graph, self.box, self.domains, self.open, self.unit = graph, box, 0, box, unit
         self.max_domains, self.max_open, self.should_stop, self.confirm = max_domains, max_open, should_stop, confirm
         self.C = torch.cat([region.C for region in regions]).to(graph.device)
         self.rhs = torch.cat([region.rhs for region in regions]).to(graph.device)
@@ -174,7 +179,7 @@ class InputSearch:
     def _margins(self, batch: Box) -> tuple[Tensor, Tensor]:
         """Returns proved margins `(batch, rows)`, and what each input costs each bound, `(batch, rows, d)`."""
         boxes, rows = len(batch), len(self.C)
-        found = root_bounds(self.graph, batch)
+        found = root_bounds(self.graph, batch, self.unit)
         owner = torch.arange(boxes, device=self.C.device).repeat_interleave(rows)
         A = self.C.repeat(boxes, 1).reshape(-1, *self.graph.output_shape)
         passed = to_input(self.graph, len(self.graph.nodes) - 1, Rows(A, owner), found.rule())
@@ -201,8 +206,8 @@ class InputSearch:
 class BoxSearch:
     """Branch and bound over sub-boxes of one box, in compiled code.
 
-    `PROVED` holds in real arithmetic and for every evaluation of the network in float32 whose rows stay within the
-    roundings that the sparse form grants (`kernels/boxes.py` has the argument).
+    `PROVED` holds in real arithmetic and for every evaluation of the network with this unit roundoff whose rows stay
+    within the roundings that the sparse form grants (`kernels/boxes.py` has the argument).
 
     Args:
         network: the network.
@@ -212,6 +217,7 @@ class BoxSearch:
         max_open: open sub-boxes above which the search gives up.
         should_stop: asked every `SLICE_S`, with the number of sub-boxes so far.
         confirm: tries points, `(points, *input_shape)`; returns a counterexample if one of them is.
+        unit: unit roundoff of the evaluations that are spoken of.
     """
 
     def __init__(
@@ -223,6 +229,7 @@ class BoxSearch:
         max_open: int,
         should_stop: ShouldStop,
         confirm: Confirm,
+        unit: float = FLOAT32_UNIT,
     ) -> None:
         # imported late: the engine also runs where Numba is not installed
         from harness.verifier.kernels import boxes_climb, boxes_clip, boxes_network, boxes_search
@@ -232,7 +239,7 @@ class BoxSearch:
         self._shape = box.lower.shape
         C = np.concatenate([region.C.numpy() for region in regions])
         rhs = np.concatenate([region.rhs.numpy() for region in regions])
-        self._net = boxes_network.box_network(network, C, rhs, [len(region.rhs) for region in regions])
+        self._net = boxes_network.box_network(network, C, rhs, [len(region.rhs) for region in regions], unit)
         self._work, self._own = boxes_network.box_work(self._net), boxes_search.scratch(self._net)
         self._fun = boxes_clip.functions_room(self._net.inputs)
         self._lower, self._upper = box.lower.numpy().ravel(), box.upper.numpy().ravel()

@@ -56,20 +56,21 @@ class Root(Protocol):
         """Returns which neurons are unstable."""
 
 
-def bound_root(graph: Graph, sparse: SparseNetwork | None, box: Box) -> Root:
+def bound_root(graph: Graph, sparse: SparseNetwork | None, box: Box, unit: float = FLOAT32_UNIT) -> Root:
     """Returns bounds over one box.
 
     Args:
         graph: the network in float64.
         sparse: its sparse form, where that is the faster one; else None.
         box: a batch of one box.
+        unit: unit roundoff of the evaluations that the bounds shall cover; `REAL_UNIT`: of exact values only.
     """
     if sparse is None:
-        return _TorchRoot(graph, root_bounds(graph, box, FLOAT32_UNIT))
+        return _TorchRoot(graph, root_bounds(graph, box, unit))
     # imported late: the engine also runs where Numba is not installed
     from harness.verifier.sparse_root import SparseRoot
 
-    return SparseRoot.over(graph, sparse, box)
+    return SparseRoot.over(graph, sparse, box, unit)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

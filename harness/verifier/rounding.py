@@ -6,7 +6,9 @@ in any order (Higham 2002, chapter 3). `docs/design/003-rounding.md` derives wha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -15,7 +17,11 @@ from harness.verifier.graph import Add, Conv, Linear, Op, Relu, Scale, Smooth, b
 from harness.verifier.interval import Bounds, Box
 
 FLOAT32_UNIT = 2.0**-24
+REAL_UNIT = 2.0**-33
+"""For answers about exact arithmetic: what bounds computed in float64 need for their own rounding (design note 003)."""
 FLOAT64_UNIT = 2.0**-53
+UNITS: Mapping[str, float] = MappingProxyType({"float32": FLOAT32_UNIT, "real": REAL_UNIT})
+"""Unit roundoff of the evaluations that an answer speaks of, by `EngineConfig.arithmetic`."""
 FUSED_ROUNDINGS = 8
 """Roundings granted to every value beyond its own sum: what an evaluator may do when it fuses scales into weights."""
 TINY = 1e-30
@@ -38,7 +44,7 @@ def rounding_slack(op: Op, operands: list[Bounds], unit: float) -> Tensor | None
     Args:
         op: the operation.
         operands: bounds of its computed operands.
-        unit: 2**-24 for float32.
+        unit: `FLOAT32_UNIT`, or `REAL_UNIT` for exact values, of which bounds in float64 are to hold.
     """
     if isinstance(op, Conv | Linear):
         terms = op.weight[0].numel()
@@ -55,7 +61,7 @@ def rounding_slack(op: Op, operands: list[Bounds], unit: float) -> Tensor | None
         total = op.slope.abs() * _magnitude(operands[0]) + op.intercept.abs()
         return torch.where(op.linear, _grown(3, unit) * total + 3 * TINY, torch.zeros_like(total))
     if isinstance(op, Smooth):
-        return torch.full_like(operands[0].lb, SMOOTH_ROUNDING if unit else 0.0)
+        return torch.full_like(operands[0].lb, SMOOTH_ROUNDING * unit / FLOAT32_UNIT)
     return None
 
 

@@ -14,7 +14,7 @@ from harness.verifier.interval import Box
 from harness.verifier.kernels.passes import DEAD, Matrix
 from harness.verifier.refine import Effort, refine
 from harness.verifier.root import Floats, UnstableNeurons
-from harness.verifier.rounding import FLOAT32_UNIT, LARGEST_SLACK
+from harness.verifier.rounding import LARGEST_SLACK
 from harness.verifier.sparse import SparseNetwork
 from harness.verifier.sparse_bounds import SparseBounds, bound_box, tighten
 from harness.verifier.sparse_fold import fold_sparse
@@ -23,14 +23,14 @@ from harness.verifier.sparse_fold import fold_sparse
 class SparseRoot:
     """Bounds over one box; see `root.Root`."""
 
-    def __init__(self, graph: Graph, found: SparseBounds) -> None:
-        self.graph, self.found = graph, found
+    def __init__(self, graph: Graph, found: SparseBounds, unit: float) -> None:
+        self.graph, self.found, self.unit = graph, found, unit
 
     @classmethod
-    def over(cls, graph: Graph, network: SparseNetwork, box: Box) -> SparseRoot:
+    def over(cls, graph: Graph, network: SparseNetwork, box: Box, unit: float) -> SparseRoot:
         """Returns bounds over a batch of one box."""
         lower, upper = (end.cpu().numpy().astype(np.float64).ravel() for end in (box.lower, box.upper))
-        return cls(graph, bound_box(network, lower, upper, FLOAT32_UNIT))
+        return cls(graph, bound_box(network, lower, upper, unit), unit)
 
     def margins(self, C: Tensor, rhs: Tensor) -> Floats:
         """See `Root.margins`."""
@@ -53,7 +53,7 @@ class SparseRoot:
     def refined(self, C: Tensor, seconds: float = np.inf) -> SparseRoot:
         """See `Root.refined`: alpha-CROWN for every unstable row."""
         del C  # all rows are refined: a row that costs nothing now may tighten one that does
-        return SparseRoot(self.graph, refine(self.found, FLOAT32_UNIT, Effort(seconds=seconds)))
+        return SparseRoot(self.graph, refine(self.found, self.unit, Effort(seconds=seconds)), self.unit)
 
     def unstable(self) -> UnstableNeurons:
         """See `Root.unstable`."""

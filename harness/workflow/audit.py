@@ -153,7 +153,7 @@ def audit_run(
             tell("replaying counterexamples", done + 1, len(claimed))
     chosen = _sample(rows, sample, seed)
     with tempfile.TemporaryDirectory(prefix="lgbench-audit-") as scratch:
-        second = tool or BuiltinTool(Path(scratch), seed=seed, command=RECHECK_COMMAND)
+        second = tool or BuiltinTool(Path(scratch), seed=seed, arithmetic=header.arithmetic, command=RECHECK_COMMAND)
         _recheck([(row, jobs[row.place]) for row in chosen], timeout_s, second, judge, found, tell)
     return found
 

@@ -177,6 +177,7 @@ def _header(inputs: _Inputs, tool: Tool, earlier: RunHeader | None) -> RunHeader
         seed=plan.seed,
         tool=plan.tool,
         rules=plan.rules.value,
+        arithmetic=plan.arithmetic,
         titles={name: titles[name] for name in plan.variants},
         published=[row.model_dump() for row in spec.published if row.variant in plan.variants],
         provenance=provenance(plan, hashes, tool.identity(), REPOSITORY),

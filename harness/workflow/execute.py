@@ -44,6 +44,7 @@ def tool_options(plan: RunPlan, folder: Path, on_progress: OnProgress) -> regist
         log_dir=folder / LOG_FOLDER,
         device=plan.device.name,
         seed=plan.seed,
+        arithmetic=plan.arithmetic,
         on_progress=on_progress,
         category=plan.benchmark,
         folder=plan.tool_dir,

@@ -24,7 +24,7 @@ from harness.workflow.folder import BENCHMARK_FOLDER, earlier_header, open_run
 from harness.workflow.limits import make_limits
 from harness.workflow.options import Reporter, RunOptions, RunPlan, RunSummary
 from harness.workflow.place import Place, cluster_settings, device_on, open_place, remembered_executor
-from harness.workflow.plan import DEFAULT_TOOL, named_tool, resumed_options, spelt_out, tool_bounds
+from harness.workflow.plan import DEFAULT_TOOL, chosen_arithmetic, named_tool, resumed_options, spelt_out, tool_bounds
 from harness.workflow.provenance import provenance
 from harness.workflow.several import JoinedRows
 
@@ -242,6 +242,7 @@ def _plan(name: str, out: Path, options: RunOptions, rows: Sequence[_Row], machi
         bounds=tool_bounds(options),
         cluster=cluster,
         rules=Rules(options.rules or Rules.Y2026),
+        arithmetic=chosen_arithmetic(options),
     )
 
 
@@ -269,5 +270,6 @@ def _header(
         seed=plan.seed,
         tool=plan.tool,
         rules=plan.rules.value,
+        arithmetic=plan.arithmetic,
         provenance=provenance(plan, hashes, tool.identity(), REPOSITORY),
     )

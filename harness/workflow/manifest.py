@@ -57,6 +57,7 @@ def manifest_of(run: PlannedRun, store: Store) -> dict[str, Any]:
         "seed": header.seed,
         "device": header.device,
         "rules": header.rules,
+        "arithmetic": header.arithmetic,
         "timeout_on": header.timeout_on,
         "timeout_s": header.timeout_s,
         "max_domains": header.max_domains,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.domain import InstanceResult, Job, Limits, ResultSet
+from harness.domain import ARITHMETICS, InstanceResult, Job, Limits, ResultSet
 from harness.judging.replay import Rules
 from harness.run.cluster_protocol import ClusterSettings
 from harness.tools.supervise import ToolBounds
@@ -43,6 +43,8 @@ class RunOptions:
     rules: str | None = None
     """What counterexamples are judged by, one of `Rules`."""
     seed: int | None = None
+    arithmetic: str | None = None
+    """What our engine's `unsat` speaks of, of `ARITHMETICS`."""
     executor: str | None = None
     """Of `EXECUTORS`; None: from this process."""
     ray_address: str | None = None
@@ -85,6 +87,8 @@ class RunPlan:
     cluster: ClusterSettings | None = None
     """How the run uses a Ray cluster; None for a run of this machine."""
     rules: Rules = Rules.Y2026
+    arithmetic: str = ARITHMETICS[0]
+    """What our engine's `unsat` speaks of."""
     """What counterexamples are judged by."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.analysis.summary import RunHeader
 from harness.config import SPEC_FILE, BenchmarkSpec
-from harness.domain import UsageError
+from harness.domain import ARITHMETICS, UsageError
 from harness.files import sha256_bytes
 from harness.formats.instances import format_seconds
 from harness.formats.onnx_file import load_model_bytes, open_session
@@ -66,6 +66,7 @@ def resumed_options(options: RunOptions, header: RunHeader | None) -> RunOptions
     }
     if options.tool is None and options.tool_dir is None:
         earlier |= {"tool": header.tool or None, **foreign_options(header.provenance)}
+        earlier["arithmetic"] = None if header.arithmetic == ARITHMETICS[0] else header.arithmetic
     if options.executor is None:
         earlier |= executor_options(header.provenance)
     if options.protocol is None:
@@ -131,6 +132,7 @@ def plan_benchmark(spec: BenchmarkSpec, options: RunOptions, machine: Machine) -
         bounds=tool_bounds(options),
         cluster=cluster,
         rules=Rules(options.rules or Rules.Y2026),
+        arithmetic=chosen_arithmetic(options),
     )
 
 
@@ -161,6 +163,21 @@ def tool_bounds(options: RunOptions) -> ToolBounds:
     return ToolBounds(options.tool_memory, options.tool_cores, options.tool_cpu)
 
 
+def chosen_arithmetic(options: RunOptions) -> str:
+    """Returns what `unsat` is to speak of.
+
+    Raises:
+        UsageError: a tool of others is asked for it, or there is no such arithmetic.
+    """
+    if options.arithmetic is None:
+        return ARITHMETICS[0]
+    if options.arithmetic not in ARITHMETICS:
+        raise UsageError(f"--arithmetic {options.arithmetic}: choose from {', '.join(ARITHMETICS)}")
+    if (options.tool or DEFAULT_TOOL) != DEFAULT_TOOL:
+        raise UsageError(f"--arithmetic: {options.tool} has a meaning of its own; leave it out, or take {DEFAULT_TOOL}")
+    return options.arithmetic
+
+
 def foreign_options(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the options of a tool of others as `foreign_provenance` noted them."""
     folder, bounds = provenance.get("tool_dir"), provenance.get("tool_bounds") or {}
@@ -187,6 +204,7 @@ def spelt_out(options: RunOptions) -> str:
         "--tool-cpu": options.tool_cpu,
         "--rules": None if options.rules == Rules.Y2026 else options.rules,
         "--seed": options.seed,
+        "--arithmetic": options.arithmetic,
         "--executor": options.executor if options.executor == "ray" else None,
         "--ray-address": options.ray_address,
         "--job-cores": options.job_cores,

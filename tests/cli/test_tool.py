@@ -129,6 +129,22 @@ def test_the_rules_of_another_year_are_settable_and_kept(
     assert words(out) == ["error", "error"]
 
 
+def test_what_proofs_cover_is_our_engines_choice_and_kept(
+    tmp_path: Path, instances: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    given = ["run", "--instances", str(instances), "--out", str(out)]
+    assert main([*given, "--tool", told(tmp_path, verdict="unsat"), "--arithmetic", "real"]) == 2
+    assert "--arithmetic: dummy" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*given, "--inputs", "1", "--arithmetic", "real"]) == 0
+    capsys.readouterr()
+    assert main([*given, "--inputs", "2", "--resume", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["arithmetic"], "--arithmetic real" in summary["command"]) == ("real", True)
+    assert "rounding of float32 evaluations is not covered" in (out / "report.html").read_text()
+
+
 def test_instances_of_several_networks_are_decided_as_one(
     tmp_path: Path, instances: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

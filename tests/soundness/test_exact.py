@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -82,6 +83,9 @@ def assert_true(answer: ToolAnswer, minimum: Minimum, rhs: float, model: bytes, 
         assert answer.verdict is Verdict.UNKNOWN
 
 
+EXACT = [replace(config, arithmetic="real") for config in (NEURONS, INPUTS)]
+
+
 def test_the_reference_itself_is_attained_and_not_undercut() -> None:
     for seed in range(20):
         layers = random_layers(seed, (4, 3), grafted=seed % 2 == 0)
@@ -92,7 +96,9 @@ def test_the_reference_itself_is_attained_and_not_undercut() -> None:
         assert min(row @ evaluated(layers, x) for x in points) >= minimum.value - 1e-12
 
 
-@pytest.mark.parametrize("config", [NEURONS, INPUTS], ids=["neurons", "inputs"])
+@pytest.mark.parametrize(
+    "config", [NEURONS, INPUTS, *EXACT], ids=["neurons", "inputs", "neurons, real", "inputs, real"]
+)
 @pytest.mark.parametrize("grafted", [False, True], ids=["plain", "grafted"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_verdict_is_wrong_at_the_boundary(shape: str, grafted: bool, config: EngineConfig) -> None:
@@ -113,7 +119,9 @@ def test_no_verdict_is_wrong_at_the_boundary(shape: str, grafted: bool, config: 
             if abs(step) > 1e-5:
                 asked += 1
                 decided += answers[key].verdict in (Verdict.SAT, Verdict.UNSAT)
-    assert decided / asked >= (DECIDED if config is NEURONS else 0.99), f"{decided} of {asked}"
+    assert decided / asked >= (DECIDED if config.split_inputs_up_to == NEURONS.split_inputs_up_to else 0.99), (
+        f"{decided} of {asked}"
+    )
 
 
 @pytest.mark.parametrize("config", [NEURONS, INPUTS], ids=["neurons", "inputs"])

@@ -7,6 +7,7 @@ Every case holds in real arithmetic, and has a point of its box at which ONNX Ru
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -62,6 +63,18 @@ def test_the_traps_are_what_they_say() -> None:
             at_witness = torch.from_numpy(trap.witness.astype(np.float64)).view(1, *graph_of(trap.model).input_shape)
             in_float64 = float(graph_of(trap.model)(at_witness)[0, 0])
             assert in_float64 >= trap.real - 1e-9 * (1 + abs(trap.real)), "the real minimum is none"
+
+
+@pytest.mark.parametrize(("inputs", "config"), [(64, NEURONS), (5, INPUTS)], ids=["neurons", "inputs"])
+def test_of_exact_values_alone_more_can_be_proved(inputs: int, config: EngineConfig) -> None:
+    """A sum that stays above a number by less than float32 may round: `--arithmetic real` reaches the bounds."""
+    net = Net((inputs,), 3)
+    weight = net.random.normal(size=(1, inputs)).astype(np.float32)
+    model = net.model(net.op("Gemm", "x", net.constant(weight), net.constant([0.0]), transB=1))
+    size = float(np.abs(weight.astype(np.float64)).sum())
+    prop = property_of(np.full(inputs, -1.0), np.full(inputs, 1.0), region([1.0], -size * (1 + 1e-8 * inputs)))
+    assert decide(model, prop, SHORT, config).verdict is Verdict.UNKNOWN
+    assert decide(model, prop, SHORT, replace(config, arithmetic="real")).verdict is Verdict.UNSAT
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -5,6 +5,8 @@ Conjunctions of rows, disjunctions of regions, unions of boxes, strict and non-s
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -103,7 +105,10 @@ def _area(polygon: Array) -> float:
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
-@pytest.mark.parametrize("config", [NEURONS, INPUTS], ids=["neurons", "inputs"])
+EXACT = [replace(config, arithmetic="real") for config in (NEURONS, INPUTS)]
+
+
+@pytest.mark.parametrize("config", [NEURONS, *EXACT], ids=["neurons", "neurons, real", "inputs, real"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_verdict_is_wrong_on_a_slice(family: str, config: EngineConfig) -> None:
     shape, decided = FAMILIES[family][0], []
@@ -118,7 +123,9 @@ def test_no_verdict_is_wrong_on_a_slice(family: str, config: EngineConfig) -> No
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("config", [NEURONS, INPUTS], ids=["neurons", "inputs"])
+@pytest.mark.parametrize(
+    "config", [NEURONS, INPUTS, *EXACT], ids=["neurons", "inputs", "neurons, real", "inputs, real"]
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_verdict_is_wrong_on_many_slices(family: str, config: EngineConfig) -> None:
     shape = FAMILIES[family][0]

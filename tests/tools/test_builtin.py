@@ -290,10 +290,10 @@ def test_jobs_of_two_networks_are_refused(bench: Bench) -> None:
 
 
 def test_the_request_names_absolute_files(tmp_path: Path) -> None:
-    request = BuiltinTool(tmp_path, device="cuda", seed=3).request(jobs_of("a"))
+    request = BuiltinTool(tmp_path, device="cuda", seed=3, arithmetic="real").request(jobs_of("a"))
     assert request.network.is_absolute()
     assert request.properties["a"].is_absolute()
-    assert (request.device, request.seed, request.limits) == ("cuda", 3, WORK)
+    assert (request.device, request.seed, request.arithmetic, request.limits) == ("cuda", 3, "real", WORK)
 
 
 @pytest.fixture
@@ -314,17 +314,18 @@ def test_the_identity_changes_with_every_source_of_the_engine(package: Path, tmp
     assert BuiltinTool(tmp_path).identity() != before
 
 
-def test_the_identity_changes_with_names_seed_device_and_torch(
+def test_the_identity_changes_with_names_choices_and_torch(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = {BuiltinTool(tmp_path).identity()}
     seen.add(BuiltinTool(tmp_path, seed=1).identity())
     seen.add(BuiltinTool(tmp_path, device="cuda").identity())
+    seen.add(BuiltinTool(tmp_path, arithmetic="real").identity())
     (package / "verifier/bab.py").rename(package / "verifier/branch.py")
     seen.add(BuiltinTool(tmp_path).identity())
     monkeypatch.setattr(builtin, "_version", lambda _: "0.0.1")
     seen.add(BuiltinTool(tmp_path).identity())
-    assert len(seen) == 5
+    assert len(seen) == 6
 
 
 def test_the_identity_does_not_depend_on_the_runner(package: Path, tmp_path: Path) -> None:

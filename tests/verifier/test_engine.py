@@ -119,9 +119,9 @@ def ways_of_bounding(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Returns a list that fills with how each root was bounded."""
     ways, bound = [], engine_module.bound_root
 
-    def recorded(graph: Graph, sparse: SparseNetwork | None, box: Box) -> Root:
+    def recorded(graph: Graph, sparse: SparseNetwork | None, box: Box, unit: float) -> Root:
         ways.append("torch" if sparse is None else "compiled")
-        return bound(graph, sparse, box)
+        return bound(graph, sparse, box, unit)
 
     monkeypatch.setattr(engine_module, "bound_root", recorded)
     return ways
@@ -194,8 +194,8 @@ def test_an_error_of_one_property_does_not_hurt_the_others(monkeypatch: pytest.M
     unlucky = properties["key 3"].cases[0].box.lower[0]
     genuine = engine_module.bound_root
 
-    def broken(graph: Graph, sparse: SparseNetwork | None, box: Box) -> Root:
-        root = genuine(graph, sparse, box)
+    def broken(graph: Graph, sparse: SparseNetwork | None, box: Box, unit: float) -> Root:
+        root = genuine(graph, sparse, box, unit)
         if abs(float(box.lower.flatten()[0]) - unlucky) > 1e-6:
             return root
         if when == "bounds":

@@ -13,7 +13,8 @@ from harness.verifier.sparse import Segment, SparseNetwork
 Array = NDArray[Any]
 DEAD, LINE, UNSTABLE = 0, 1, 2
 """Phases of a row in a box: its activation is 0; a line; a ReLU that bends inside its bounds."""
-ROUNDING = 2.0**-24 * 1.001
+SECOND_ORDER = 1.001
+"""Factor on the unit roundoff."""
 
 
 class BoxNetwork(NamedTuple):
@@ -34,7 +35,7 @@ class BoxNetwork(NamedTuple):
     slope: Array
     intercept: Array
     graft: Array
-    """`(rows,)`: 3 * 2^-24 where the line itself rounds, else 0."""
+    """`(rows,)`: three roundings where the line itself rounds, else 0."""
     touched_start: Array
     """`(segments + 1,)`: columns that segment s reads are `touched[touched_start[s]:touched_start[s + 1]]`."""
     touched: Array
@@ -99,7 +100,7 @@ class BoxWork(NamedTuple):
     """`(rows,)` int8: 1 where a split holds a row at z <= 0, 2 where at z >= 0; else 0."""
 
 
-def box_network(network: SparseNetwork, C: Array, rhs: Array, sizes: list[int]) -> BoxNetwork:
+def box_network(network: SparseNetwork, C: Array, rhs: Array, sizes: list[int], unit: float = 2.0**-24) -> BoxNetwork:
     """Returns a network with its violation rows in the form of this module.
 
     Args:
@@ -107,6 +108,7 @@ def box_network(network: SparseNetwork, C: Array, rhs: Array, sizes: list[int]) 
         C: `(margins, outputs)`, region by region.
         rhs: `(margins,)`.
         sizes: number of rows of each region.
+        unit: unit roundoff of the evaluations that bounds shall cover.
     """
     rows = network.rows
     first = np.array([0, *(s.last for s in network.segments)], np.int64)
@@ -117,6 +119,7 @@ def box_network(network: SparseNetwork, C: Array, rhs: Array, sizes: list[int]) 
     opens = np.flatnonzero(np.diff(key, prepend=-1)) if len(key) else np.zeros(0, np.int64)
     touched_segment = segment[order][opens]
     longest = int(np.diff(network.start).max()) if rows else 0
+    rounding = unit * SECOND_ORDER
     allowance = (4 * rows + network.inputs + longest + 64) * 2.0**-52
     return BoxNetwork(
         inputs=network.inputs,
@@ -126,12 +129,12 @@ def box_network(network: SparseNetwork, C: Array, rhs: Array, sizes: list[int]) 
         value=network.value,
         bias=network.bias,
         bias_size=network.bias_size,
-        rate=network.roundings * ROUNDING + allowance,
+        rate=network.roundings * rounding + allowance,
         tiny=1e-37 * (network.roundings + 1),
         line=network.linear,
         slope=network.slope,
         intercept=network.intercept,
-        graft=np.where(network.rounded, 3 * ROUNDING, 0.0),
+        graft=np.where(network.rounded, 3 * rounding, 0.0),
         touched_start=np.searchsorted(touched_segment, np.arange(len(first))).astype(np.int64),
         touched=network.column[order][opens].astype(np.int64),
         entry_start=np.append(opens, len(key)).astype(np.int64),
