@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
@@ -61,15 +62,29 @@ def export(
     if check is not None:
         if bench is not None or out is not None:
             raise click.UsageError("--check DIR goes without NAME and --out")
+        _refuse(*given, "variants", "all", reason="goes without --check, which looks at what is there")
         return _check(check, valid, as_json=as_json)
     if bench is None or out is None:
         raise click.UsageError("name a benchmark and --out DIR, or --check DIR")
+    _refuse("range", reason="is for --check")
+    if every:
+        _refuse("instances", reason="goes without --all, which takes every instance")
+    if not given["two_network"]:
+        _refuse("delta", reason="is for --two-network")
     names = None if variants is None else tuple(name.strip() for name in variants.split(",") if name.strip())
     options = ExportOptions(out=out, variants=names, every=every, timeout_s=given.pop("timeout"), **given)
     with _bars() as progress:
         done = export_benchmark(find_spec(bench), options, progress)
     _say_exported(done, as_json=as_json)
     return 0
+
+
+def _refuse(*names: str, reason: str) -> None:
+    """Refuses those options where they were typed, for they would have no effect; an environment's may stand."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} {reason}")
 
 
 def _check(folder: Path, valid: tuple[float, float] | None, *, as_json: bool) -> int:

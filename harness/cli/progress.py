@@ -13,12 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from harness.domain import InstanceResult, Job, ResultSet, Stage, result_set
+from harness.domain import InstanceResult, Job, ResultSet, Stage, Verdict, result_set
 from harness.formats.instances import format_seconds
 from harness.workflow.options import Reporter, RunPlan
 
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two lines where the output is no terminal."""
+ERRORS_TOLD = 5
+"""So many errors are told as they happen; where something is broken, more lines say no more."""
 _STAGE_LENGTH = 40
 
 
@@ -93,11 +95,20 @@ def clock_words(seconds: float) -> str:
 
 def working_words(job: Job, stage: str, domains: int) -> str:
     """Returns what the tool works on in one line, e.g. `cifar10_test_00007: bab, 3,412 domains`."""
-    name = job.instance.property_name or job.instance.property.name
-    stem = PurePosixPath(name).name.removesuffix(".gz").removesuffix(".vnnlib")
     # The stage is the tool's word: nothing in it may move the cursor or fill the screen.
     said = "".join(c for c in stage if c.isprintable())[:_STAGE_LENGTH]
-    return f"{stem}: {said}" + (f", {domains:,} domains" if domains else "")
+    return f"{_property_stem(job)}: {said}" + (f", {domains:,} domains" if domains else "")
+
+
+def error_words(result: InstanceResult) -> str:
+    """Returns what went wrong with an instance in one line, e.g. `baseline, cifar10_test_00007: error: no answer`."""
+    job = result.job
+    return f"{job.variant}, {_property_stem(job)}: error: {result.message or 'the tool gave no reason'}"
+
+
+def _property_stem(job: Job) -> str:
+    name = job.instance.property_name or job.instance.property.name
+    return PurePosixPath(name).name.removesuffix(".gz").removesuffix(".vnnlib")
 
 
 def plan_lines(plan: RunPlan, hint: str = "") -> list[str]:
@@ -153,6 +164,15 @@ class _Told:
     def __init__(self, out: Console, hint: Callable[[RunPlan], str] | None) -> None:
         self._out, self._hint = out, hint
         self._tally: Tally | None = None
+        self._errors = 0
+
+    def _count(self, result: InstanceResult, screen: Console) -> None:
+        """Counts a result; of one that is an error, the reason is written."""
+        self.tally.add(result)
+        if result.verdict is Verdict.ERROR:
+            self._errors += 1
+            if self._errors <= ERRORS_TOLD:
+                screen.print(error_words(result), markup=False, highlight=False, soft_wrap=True)
 
     def _begin(self, plan: RunPlan) -> None:
         self._tally = Tally(plan)
@@ -199,8 +219,8 @@ class PlainReporter(_Told):
             self._tell(f"{job.variant}: working on {working_words(job, stage, domains)}")
 
     def decided(self, result: InstanceResult) -> None:
-        """Writes a line now and then."""
-        self.tally.add(result)
+        """Writes a line now and then, and one for each of the first errors."""
+        self._count(result, self._screen)
         variant = result.job.variant
         if not self.tally.left or time.monotonic() - self._last >= PLAIN_INTERVAL_S:
             self._tell(f"{variant}: {self.tally.words(variant)}")
@@ -249,8 +269,8 @@ class BarReporter(_Told):
         self._bars.update(self._whole, words=self.tally.time_words())
 
     def decided(self, result: InstanceResult) -> None:
-        """Moves the bars."""
-        self.tally.add(result)
+        """Moves the bars; above them stand the first errors."""
+        self._count(result, self._bars.console)
         self._draw(result.job.variant)
 
     def _draw(self, variant: str) -> None:

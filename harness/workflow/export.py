@@ -246,7 +246,8 @@ def _readme(
     rows = (f"| `onnx/{network.variant}.onnx` | `{network.sha256}` |" for network in networks)
     table = "\n".join(("| network | SHA-256 |", "|---|---|", *rows))
     asked = _pair_words(options.delta, pairs) if pairs else _SINGLE
-    return "\n\n".join((f"# {spec.title}", size, inputs, asked, table, _HOW)) + "\n"
+    how = _HOW.format(folder=_folders(done.versions[:1]))
+    return "\n\n".join((f"# {spec.title}", size, inputs, asked, table, how)) + "\n"
 
 
 _SINGLE = (
@@ -256,8 +257,8 @@ _SINGLE = (
 _HOW = (
     "`python generate_properties.py SEED` draws other inputs from `data/inputs.npz` and rewrites `vnnlib/` and "
     "`instances.csv`; it needs numpy and ONNX Runtime. `--data FILE` names another npz file with the arrays `images` "
-    "and `labels`, `--all` takes all inputs that are classified rightly. Copied into `1.0/` together with `data/`, the "
-    "script serves that folder alone."
+    "and `labels`, `--all` takes all inputs that are classified rightly. Copied into {folder} together with `data/`, "
+    "the script serves that folder alone."
 )
 
 

@@ -63,6 +63,11 @@ def test_options_come_from_the_environment(
         (["export", "--check", "x", "--range", "1", "0"], "LOW is above HIGH"),
         (["export", "nothing", "--out", "x"], "there is no benchmark 'nothing'"),
         (["export", "SPEC", "--out", "x", "--instances", "500"], "six hours"),
+        (["export", "--check", "x", "--two-network"], "--two-network goes without --check"),
+        (["export", "--check", "x", "--all"], "--all goes without --check"),
+        (["export", "SPEC", "--out", "x", "--range", "0", "1"], "--range is for --check"),
+        (["export", "SPEC", "--out", "x", "--delta", "2"], "--delta is for --two-network"),
+        (["export", "SPEC", "--out", "x", "--all", "--instances", "4"], "--instances goes without --all"),
     ],
 )
 def test_wrong_usage(spec: str, arguments: list[str], what: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from harness.cli.progress import BarReporter, PlainReporter, Tally, clock_words, columns, plan_lines, working_words
+from harness.cli.progress import (
+    ERRORS_TOLD,
+    BarReporter,
+    PlainReporter,
+    Tally,
+    clock_words,
+    columns,
+    plan_lines,
+    working_words,
+)
 from harness.domain import Instance, InstanceResult, Job, Limits, ResultSet, Stage, Verdict
 from harness.workflow.device import Device
 from harness.workflow.options import Reporter, RunPlan
@@ -126,3 +136,20 @@ def test_both_reporters_follow_a_run(which: int) -> None:
         assert "4 of 8 were decided earlier" in screen.getvalue()
         assert "8 of 8 decided; b: SK 0  AT 0  VS 4  VF 0\n" in screen.getvalue()
     assert reporter.tally.decided == 8  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_first_errors_are_told_with_their_reasons(which: int) -> None:
+    screen = io.StringIO()
+    reporter = reporters(io.StringIO(), screen)[which]
+    reporter.planned(PLAN)
+    reporter.resumed({"a": {}, "b": {}})
+    reporter.decided(result("a", Verdict.TIMEOUT, None))
+    broken = [replace(result("b", Verdict.ERROR, None), message=f"[list].csv:{line}: no file") for line in range(1, 8)]
+    for one in broken:
+        reporter.decided(one)
+    if isinstance(reporter, BarReporter):
+        reporter._bars.stop()
+    told = [line for line in screen.getvalue().splitlines() if ": error: " in line]
+    assert len(told) == ERRORS_TOLD
+    assert "b, p: error: [list].csv:1: no file" in told[0]

@@ -147,6 +147,7 @@ def test_two_networks_are_compared_in_2_only(spec: BenchmarkSpec, tmp_path: Path
     done = exported(spec, tmp_path / "out", instances=4, two_network=True, delta=0.25)
     assert done.versions == ("2.0",)
     assert not (tmp_path / "out/1.0").exists()
+    assert "Copied into `2.0/` together" in (tmp_path / "out/README.md").read_text()
     rows = listed(tmp_path / "out/2.0")
     assert {row[0] for row in rows} == {"[('base', 'onnx/base.onnx'), ('graft', 'onnx/other.onnx')]"}
     kinds = [row[1].removeprefix("vnnlib/").split("_")[0] for row in rows]
