@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
@@ -25,6 +25,9 @@ from harness.analysis.comparison import (
     unique_solves,
 )
 from harness.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PAGE, TABLES = "comparison.html", "comparison.json"
 SOLVED_COLUMNS = ("sat", "unsat", "solved", "unique", "wrong", "unknown", "timeout", "error", "missing", "seconds")
@@ -172,6 +175,8 @@ def _label(tool: str, conditions: Mapping[str, Mapping[str, str]]) -> str:
 def _cactus_figure(
     comparison: Comparison, conditions: Mapping[str, Mapping[str, str]], folder: Path
 ) -> tuple[Path, str]:
+    from matplotlib.ticker import MaxNLocator
+
     from harness.report.plots import COLOURS, LINES, MARKERS, drawing_style, new_figure, save_figure
 
     rows: list[tuple[str, int, float]] = []
@@ -194,7 +199,8 @@ def _cactus_figure(
         axes.set_yscale("log")
         axes.set_xlabel("instances solved")
         axes.set_ylabel(f"seconds of {_clocks(conditions)} for each")
-        axes.legend(fontsize=8, loc="upper left")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _legend_above(figure)
     paths = save_figure(figure, folder, "cactus", ("tool", "solved", "seconds"), rows)
     return paths[1], "How many instances each tool solves within a time"
 
@@ -225,12 +231,17 @@ def _pair_figure(
         axes.set_yscale("log")
         for set_label, tool in ((axes.set_xlabel, first), (axes.set_ylabel, second)):
             set_label(f"{_label(tool, conditions)}, seconds of {_CLOCKS[conditions[tool]['clock']]}")
-        axes.legend(fontsize=8, loc="upper left")
+        _legend_above(figure)
     rows = [(p.name, p.x, p.x_solved, p.y, p.y_solved) for p in points]
     columns = ("instance", first, f"{first} solved", second, f"{second} solved")
     paths = save_figure(figure, folder, f"times-{_file_name(first)}-{_file_name(second)}", columns, rows)
     where = "an instance that one did not solve stands at its limit (where none is known, at the longest time)"
     return paths[1], f"Times of {first} and {second}; {where}"
+
+
+def _legend_above(figure: Figure) -> None:
+    """Draws the legend outside of the axes: points may lie anywhere in them."""
+    figure.legend(fontsize=8, loc="outside upper left", ncols=2)
 
 
 def _clocks(conditions: Mapping[str, Mapping[str, str]]) -> str:

@@ -25,7 +25,7 @@ from harness.verifier.bab import Outcome, SearchResult
 from harness.verifier.config import AttackConfig, EngineConfig
 from harness.verifier.decision import Decision, decided
 from harness.verifier.graph import neuron_count, size
-from harness.verifier.input_split import input_search, prepare_input_search
+from harness.verifier.input_split import input_search
 from harness.verifier.instance_state import CaseState, Effort, InstanceState, work_of
 from harness.verifier.kernels.choice import has_numba
 from harness.verifier.onnx_reader import read_graph
@@ -36,7 +36,7 @@ from harness.verifier.root import Root, bound_root
 from harness.verifier.rounding import UNITS
 from harness.verifier.search import neuron_search
 from harness.verifier.sparse import SparseNetwork, sparse_network, sparse_size
-from harness.verifier.warm_up import prepare_bounds, prepare_neuron_search
+from harness.verifier.warm_up import idle, preparations
 from harness.verifier.witness import WitnessChecker
 from harness.verifier.workers import Workers, quick_turns
 
@@ -123,18 +123,6 @@ class Engine:
             list(states) if isinstance(properties, Mapping) else states
         )
 
-    def prepare_bounds(self) -> None:
-        """Loads or compiles what bounding many instances may need, at no instance's expense."""
-        if self.sparse is not None:
-            prepare_bounds(self.device)
-
-    def prepare_search(self) -> None:
-        """Loads or compiles what branch and bound may need, likewise."""
-        if self.splits_inputs:
-            prepare_input_search(self.sparse)
-        elif self.splits_neurons:
-            prepare_neuron_search(self.device)
-
 
 class _Run:
     """One pass of a group of instances through the stages."""
@@ -153,10 +141,9 @@ class _Run:
         torch.set_num_threads(self._threads)  # alone in batch mode: no answer depends on how many are computed beside
         try:
             engine, config = self.engine, self.engine.config
-            # On the wall clock one instance's time would pay for much that it does not need.
-            prepare = (engine.prepare_bounds, engine.prepare_search) if batch else (lambda: None, lambda: None)
             sizes = chain([config.first_group], repeat(config.group))
-            team = Workers(self._advance, config.workers, *prepare)
+            # On the wall clock one instance's time would pay for much that it does not need.
+            team = Workers(self._advance, config.workers, *(preparations(engine) if batch else (idle, idle)))
             with quick_turns(), team as workers, self._halting():
                 while group := list(islice(waiting, next(sizes))):
                     for instance in self.attack(group):

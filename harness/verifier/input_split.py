@@ -27,6 +27,7 @@ from harness.verifier.crown import root_bounds
 from harness.verifier.fold import RHS_ROUNDING
 from harness.verifier.graph import Graph
 from harness.verifier.interval import Box
+from harness.verifier.kernels.cache import note_compiled
 from harness.verifier.problem import Region
 from harness.verifier.rounding import FLOAT32_UNIT
 from harness.verifier.rows import Rows
@@ -46,6 +47,10 @@ CANDIDATES = 16
 
 ShouldStop = Callable[[int], bool]
 Confirm = Callable[[Tensor], Counterexample | None]
+
+
+INPUTS = "inputs"
+"""Name of compiled branch and bound over sub-boxes."""
 
 
 class BoxSplitting(Protocol):
@@ -101,6 +106,7 @@ def prepare_input_search(sparse: SparseNetwork | None) -> None:
 
         prepare()
         prepare_climb()
+        note_compiled(INPUTS)
 
 
 class InputSearch:

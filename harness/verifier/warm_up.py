@@ -5,8 +5,10 @@ Compiled code is kept on disk, so this takes minutes once, and then about as lon
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,8 +18,9 @@ from torch import Tensor
 from harness.domain import Counterexample
 from harness.verifier.config import EngineConfig
 from harness.verifier.graph import Graph, Input, Linear, Node, Relu
-from harness.verifier.input_split import prepare_input_search
+from harness.verifier.input_split import INPUTS, prepare_input_search
 from harness.verifier.interval import Box
+from harness.verifier.kernels.cache import note_compiled, was_compiled
 from harness.verifier.kernels.choice import has_numba
 from harness.verifier.root import Root, bound_root
 from harness.verifier.search import neuron_search
@@ -25,6 +28,8 @@ from harness.verifier.sparse import SparseNetwork, sparse_network
 
 WIDTHS = (6, 12, 12, 2)
 """Inputs, two hidden layers, outputs: enough for hidden bounds to refine, and for subtrees with bounds of their own."""
+NEURONS = "neurons"
+"""Name of compiled branch and bound over neurons."""
 DOMAINS = 300
 """The margin cannot be proved, so this is where the search ends."""
 
@@ -50,6 +55,48 @@ def prepare_neuron_search(device: torch.device) -> None:
         network = root.fold(C, rhs)
         neuron_search(network, EngineConfig(), device, DOMAINS, lambda _: False, _no_counterexample, slices).run()
     found.unstable()
+    note_compiled(NEURONS)
+
+
+def idle() -> None:
+    """Prepares nothing."""
+
+
+class Prepared(Protocol):
+    """What an engine says of itself, as `preparations` reads it."""
+
+    device: torch.device
+    splits_inputs: bool
+    splits_neurons: bool
+
+    @property
+    def sparse(self) -> SparseNetwork | None:
+        """Its network's sparse form, if it is used."""
+
+
+def preparations(engine: Prepared) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Returns what loads or compiles all that an engine needs: before any instance, and beside the first ones.
+
+    What is compiled is loaded beside them. While something is being compiled nothing else can be loaded, and instances
+    would wait for it at their own expense: that comes before.
+    """
+
+    def bounds() -> None:
+        if engine.sparse is not None:
+            prepare_bounds(engine.device)
+
+    def search() -> None:
+        if engine.splits_inputs:
+            prepare_input_search(engine.sparse)
+        elif engine.splits_neurons:
+            prepare_neuron_search(engine.device)
+
+    def both() -> None:
+        bounds()
+        search()
+
+    loads = engine.device.type != "cpu" or not has_numba() or was_compiled(INPUTS if engine.splits_inputs else NEURONS)
+    return (bounds, search) if loads else (both, idle)
 
 
 def _no_counterexample(_corner: NDArray[np.float32]) -> Counterexample | None:

@@ -15,7 +15,15 @@ from types import ModuleType
 import pytest
 
 from harness.verifier import kernels
-from harness.verifier.kernels.cache import KEPT, VARIABLE, keyed_directory, source_key, use_keyed_cache
+from harness.verifier.kernels.cache import (
+    KEPT,
+    VARIABLE,
+    keyed_directory,
+    note_compiled,
+    source_key,
+    use_keyed_cache,
+    was_compiled,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = Path(kernels.__path__[0])
@@ -189,3 +197,21 @@ def test_kernels_take_nothing_but_types_from_outside_their_folder() -> None:
                 outside = not node.module.startswith(kernels.__name__)
                 found = [getattr(importlib.import_module(node.module), alias.name) for alias in node.names]
                 assert not outside or all(isinstance(one, type) for one in found), (path, node.module)
+
+
+def test_what_was_compiled_is_noted_for_the_sources_alone(tmp_path: Path) -> None:
+    here, there = ({VARIABLE: str(tmp_path / f"lg-bench-{16 * digit}")} for digit in "ab")
+    for environ in (here, there):
+        Path(environ[VARIABLE]).mkdir()
+    assert not was_compiled("neurons", here)
+    note_compiled("neurons", here)
+    assert was_compiled("neurons", here)
+    assert not was_compiled("inputs", here)
+    assert not was_compiled("neurons", there)
+
+
+def test_without_a_folder_of_ours_nothing_is_noted(tmp_path: Path) -> None:
+    for environ in ({}, {VARIABLE: str(tmp_path)}, {VARIABLE: str(tmp_path / f"lg-bench-{16 * 'c'}")}):
+        note_compiled("neurons", environ)
+        assert not was_compiled("neurons", environ)
+    assert not list(tmp_path.iterdir())

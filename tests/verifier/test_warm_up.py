@@ -6,10 +6,25 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+
+from harness.verifier import warm_up
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+class FakeEngine:
+    """As much of an engine as `preparations` reads."""
+
+    device, splits_neurons = torch.device("cpu"), True
+    sparse: Any = "a network"
+
+    def __init__(self, splits_inputs: bool) -> None:
+        self.splits_inputs = splits_inputs
+
 
 PROGRAM = """
 import importlib, json, pkgutil, sys
@@ -67,3 +82,24 @@ def test_after_warming_up_the_engine_compiles_nothing() -> None:
     assert found["new"] == []
     assert found["before"] > 20
     assert "bab" in found["stages"]
+
+
+@pytest.mark.parametrize("splits_inputs", [False, True])
+def test_what_has_to_be_compiled_comes_before_any_instance(
+    splits_inputs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    asked: set[str] = set()
+    monkeypatch.setattr(warm_up, "prepare_bounds", lambda _: done.append("bounds"))
+    monkeypatch.setattr(warm_up, "prepare_neuron_search", lambda _: done.append("search"))
+    monkeypatch.setattr(warm_up, "prepare_input_search", lambda _: done.append("search"))
+    for compiled, before, beside in ((True, ["bounds"], ["search"]), (False, ["bounds", "search"], [])):
+        monkeypatch.setattr(warm_up, "was_compiled", lambda what, known=compiled: asked.add(what) or known)
+        first, more = warm_up.preparations(FakeEngine(splits_inputs))
+        done.clear()
+        first()
+        assert done == before
+        done.clear()
+        more()
+        assert done == beside
+    assert asked == {"inputs" if splits_inputs else "neurons"}

@@ -9,6 +9,7 @@ own. (Numba itself tells its own versions, Python's and processors apart.)
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import os
 import re
 import shutil
@@ -77,6 +78,30 @@ def use_keyed_cache(
     config = modules.get("numba.core.config")
     if config is not None:
         vars(config)["CACHE_DIR"] = directory
+
+
+def was_compiled(what: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Returns whether `note_compiled` was called here for the sources, by any process of this Python and Numba.
+
+    It says what a call is likely to take, no more: the code itself may have been removed.
+    """
+    mark = _mark(what, environ)
+    return mark is not None and mark.exists()
+
+
+def note_compiled(what: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Leaves a mark that what has this name is compiled; never fails."""
+    mark = _mark(what, environ)
+    if mark is not None:
+        with suppress(OSError):
+            mark.touch()
+
+
+def _mark(what: str, environ: Mapping[str, str]) -> Path | None:
+    directory = Path(environ.get(VARIABLE, ""))
+    version = sys.modules["numba"].__version__ if "numba" in sys.modules else importlib.metadata.version("numba")
+    name = f"{what}-{sys.implementation.cache_tag}-numba-{version}.compiled"
+    return directory / name if _OURS.fullmatch(directory.name) else None
 
 
 def _bases(folder: Path, environ: MutableMapping[str, str]) -> Iterator[Path]:
