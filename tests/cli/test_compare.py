@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -68,10 +69,14 @@ def test_the_files(agreeing: list[str], tmp_path: Path, capsys: pytest.CaptureFi
             ["net_q", "1.0", "True", "20.0", "False"],
         ]
     page = (out / "comparison.html").read_text()
-    for words in ("machine of neuralsat", "20 s", "net_q", "net_r", "data:image/svg+xml;base64,"):
+    agreed = "No tool proved what another's counterexample refutes."
+    for words in ("machine of neuralsat", "20 s", "net_q", "net_r", "data:image/svg+xml;base64,", agreed):
         assert words in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
-    assert "<svg" in (out / "cactus.svg").read_text()
+    for name in ("cactus", "times-builtin-neuralsat"):
+        drawing = ET.parse(out / f"{name}.svg")
+        assert drawing.find(".//*[@id='legend_1']") is not None
+        assert drawing.find(".//*[@id='axes_1']//*[@id='legend_1']") is None, "the legend may hide points"
     assert str(out / "comparison.html") in capsys.readouterr().err
 
 
@@ -86,7 +91,9 @@ def test_a_conflict_ends_with_3_and_says_whose_counterexample_replays(
     assert json.loads(out)["conflicts"] == [expected]
     assert json.loads(out)["tools"]["builtin"]["wrong"] == 1
     assert "CONFLICT: net_p: unsat by builtin; sat by neuralsat (counterexample correct)" in err
-    assert "1 soundness conflict" in (tmp_path / "out" / "comparison.html").read_text()
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    assert "1 soundness conflict" in page
+    assert "No tool proved" not in page
 
 
 def test_two_runs_of_one_tool_are_told_apart_by_their_folders(
