@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.table import columns
@@ -95,18 +97,32 @@ def lateness(folder: Path, limit_s: float) -> float:
     return max(map(float, path.read_text().split())) - began - limit_s
 
 
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """Has so many processes compute for nothing meanwhile."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures, prints a table; returns 0 where every limit held, else 1."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.limits", description=__doc__)
     parser.add_argument("--memory", type=float, default=1.0, metavar="GIB")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--busy", type=int, default=0, metavar="N", help="other processes that compute meanwhile")
     options = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory(prefix="lgbench-limits-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="lgbench-limits-") as scratch, busy(options.busy):
         folder = Path(scratch)
         shares: list[tuple[str, Callable[[], float]]] = [
             ("script tool, 1 process", lambda: memory_supervised(folder, options.memory, 0)),
             ("script tool, 4 processes", lambda: memory_supervised(folder, options.memory, 3)),
             ("engine, 1 process", lambda: memory_guarded(folder, options.memory, 0)),
+            ("engine, 4 processes", lambda: memory_guarded(folder, options.memory, 3)),
         ]
         over = {name: [measure() - 1 for _ in range(options.runs)] for name, measure in shares}
         late = [lateness(folder, 1.0) for _ in range(options.runs)]

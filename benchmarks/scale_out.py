@@ -171,25 +171,27 @@ def _prepare(folder: Path, count: int) -> tuple[list[Job], dict[str, Any]]:
 def _timed(
     jobs: Sequence[Job], out: Path, executor: Executor | None, driver_cpu_s: Callable[[], float] = lambda: 0.0
 ) -> dict[str, float]:
-    """Returns the milliseconds an answer of a run: wall, the runner's processor time, and that of the driver."""
-    results, driver_s = 0, 0.0
+    """Returns the milliseconds an answer of a run: wall, the runner's processor time, and that of the driver.
+
+    All until the last answer is stored; the seconds from there on are those of letting the cluster go.
+    """
+    results, spent = 0, {"wall_ms": 0.0, "runner_cpu_ms": 0.0, "driver_cpu_ms": 0.0}
 
     def on_result(_result: object) -> None:
-        nonlocal results, driver_s
+        nonlocal results, spent
         results += 1
         if results == len(jobs):
             # The driver is still there: it ends after its last answer is taken.
-            driver_s = driver_cpu_s()
+            seconds = time.perf_counter() - wall, time.process_time() - cpu, driver_cpu_s()
+            spent = {name: round(1000 * spent / len(jobs), 3) for name, spent in zip(spent, seconds, strict=True)}
 
     with Store.open(out / "results.db", create=True) as store:
         wall, cpu = time.perf_counter(), time.process_time()
         done = run_jobs(jobs, DummyTool(answer), Judge(), store, on_result=on_result, executor=executor)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        closing_s = time.perf_counter() - wall - spent["wall_ms"] * len(jobs) / 1000
     if done.done != len(jobs) or done.errors:
         raise LgBenchError(f"{done.errors} of {len(jobs)} jobs failed, {len(jobs) - done.done} are open")
-    each = 1000 / len(jobs)
-    spent = {"wall_ms": wall, "runner_cpu_ms": cpu, "driver_cpu_ms": driver_s}
-    return {name: round(seconds * each, 3) for name, seconds in spent.items()}
+    return spent | {"closing_s": round(closing_s, 2)}
 
 
 def _cpu_s(process: psutil.Process) -> float:

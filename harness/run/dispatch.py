@@ -163,9 +163,10 @@ class Dispatch:
         return found
 
     def is_needed(self, chunk: Chunk) -> bool:
-        """Returns whether a running chunk has a job that is not decided."""
+        """Returns whether a running chunk has an undecided job to answer, or has answered all and is ending."""
         running = self._running.get(chunk.number)
-        return running is not None and any(key in self._open for key in running.waiting)
+        # Who has said everything is about to be free; ending it would cost the start of another worker.
+        return running is not None and (not running.waiting or any(key in self._open for key in running.waiting))
 
     def _decided(self, found: Answered) -> Answered:
         del self._open[found.job.key]

@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 from harness.domain import Job
@@ -134,7 +134,7 @@ class Fleet:
         member.stream = member.actor.decide.options(num_returns="streaming").remote(chunk.jobs, files)
 
     def hear(self, timeout_s: float) -> Iterator[Heard]:
-        """Yields what workers with chunks say, waiting up to `timeout_s` for the first of it; some may be lost."""
+        """Yields what workers say of their chunks, waiting up to `timeout_s` for the first of it; some may be lost."""
         pairs = ((member.stream if member.ready is None else member.ready, member) for member in self._members)
         waiting = {awaited: member for awaited, member in pairs if awaited is not None}
         if waiting:
@@ -144,6 +144,9 @@ class Fleet:
                 ready += more
             for one in ready:
                 yield from self._take(waiting[one])
+        else:
+            # Nobody is left, or all are idle: whoever asks must not do so without a pause until nodes join.
+            sleep(timeout_s)
         now = monotonic()
         for member in [m for m in self._members if m.stream is not None and now - m.heard > SILENCE_S]:
             yield from self._lose(member, f"it said nothing for {SILENCE_S:.0f} s")

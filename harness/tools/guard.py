@@ -45,6 +45,7 @@ class MemoryGuard:
         self._thread.join()
 
     def _watch(self) -> None:
+        tree.watch_closely()
         pause = 0.0
         while not self._over.wait(pause):
             below = tree.descendants(self._pid)

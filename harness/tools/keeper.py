@@ -20,8 +20,8 @@ from time import monotonic, sleep
 from typing import Any
 
 if __name__ == "__main__":
-    # Isolated as this process is, it would not find the package that it is part of.
-    sys.path.append(str(Path(__file__).resolve().parents[2]))
+    # Isolated as this process is, it would not find the package that it is part of, or find another that is installed.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from harness.tools import tree
 
@@ -40,6 +40,7 @@ class Keeper:
         self._asked = False
         self._exited: dict[int, int] = {}
         self._greatest = 0
+        self._niceness = tree.watch_closely()
         self._wake, wake = os.pipe()
         for end in (self._wake, wake):
             os.set_blocking(end, False)
@@ -96,6 +97,7 @@ class Keeper:
 
     def _prepare(self) -> None:
         _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        os.setpriority(os.PRIO_PROCESS, 0, self._niceness)
         if self._spec["cores"]:
             os.sched_setaffinity(0, self._spec["cores"])
 

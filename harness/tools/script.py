@@ -25,7 +25,7 @@ INTERFACE = "v1"
 PREPARE, RUN, INSTALL = "prepare_instance.sh", "run_instance.sh", "install_tool.sh"
 PREPARE_S = 600.0
 """Seconds that `prepare_instance.sh` may take (VNN-COMP); they do not count as run time."""
-GRACE_S = 1.2
+GRACE_S = 1.0
 """Seconds after its limit at which a tool is told to end; an answer from them is late, and a timeout. With the time
 between TERM and KILL it is gone within 2 s of its limit."""
 TIMEOUT_STATUS = 124

@@ -158,16 +158,23 @@ class MemoryLimit:
         self._limit = limit
         self._reserve = reserve_bytes() if reserve is None else reserve
         self._spared, self._ask_again = 0, 0.0
+        self._shared, self._count_again = 0, 0.0
         self.peak = 0
         """Greatest resident memory that was seen, in bytes."""
 
     def look(self, pids: Iterable[int]) -> Look:
-        """Looks at processes now. Pages that they share are counted once where that decides."""
+        """Looks at processes now. Pages that they share are counted once where that decides.
+
+        Processes that are found to take too much are left stopped where counting needed that; they are to be killed.
+        """
         pids = list(pids)
-        began = monotonic()
-        used = sum(map(resident_bytes, pids))
-        if self._limit is not None and used > self._limit:
-            used = min(used, sum(map(proportional_bytes, pids)))
+        each = [resident_bytes(pid) for pid in pids]
+        used = sum(each)
+        # One process alone may be beyond the limit, whatever it shares.
+        if self._limit is not None and max(each, default=0) <= self._limit < used:
+            if used - self._shared > self._limit or monotonic() >= self._count_again:
+                self._shared = used - min(used, self._counted_once(pids, self._limit))
+            used -= self._shared
         self.peak = max(self.peak, used)
         if self._limit is not None and used > self._limit:
             return Look("memory", 0.0)
@@ -175,17 +182,50 @@ class MemoryLimit:
         # Processes that hold next to nothing are not what fills the machine, and their end would help nobody.
         if spare < 0 and used > self._reserve:
             return Look("host", 0.0)
-        room = spare if self._limit is None else min(spare, int(self._limit * (1 + _TOLERANCE)) - used)
-        # Counting shared pages takes long in great processes: looking must not become what is done all the time.
-        shortest = max(_SHORTEST_POLL_S, 4 * (monotonic() - began))
-        return Look("", min(max(room / _GROWTH, shortest), POLL_S))
+        room = spare if self._limit is None else min(spare, _most(self._limit) - used)
+        return Look("", _pause(room))
+
+    def _counted_once(self, pids: list[int], limit: int) -> int:
+        """Returns the resident memory of processes, shared pages counted once; they go on only if that is allowed."""
+        began = monotonic()
+        # Counting a GiB takes the kernel some 20 ms, in which what is not stopped could take another tenth of it.
+        stopped = [pid for pid in pids if _state(pid) not in ("T", "t") and _signal(pid, signal.SIGSTOP)]
+        used = sum(map(proportional_bytes, pids))
+        if used <= limit:
+            for pid in stopped:
+                _signal(pid, signal.SIGCONT)
+        # What was shared may have become a process's own by then. Nobody is stopped for more than half of the time.
+        ended = monotonic()
+        self._count_again = ended + max(ended - began, _pause(_most(limit) - used))
+        return used
 
     def _spare(self) -> int:
         """Returns what the machine can spare; asked again only when it could have changed much."""
         if monotonic() >= self._ask_again:
             self._spared = free_bytes() - self._reserve
-            self._ask_again = monotonic() + min(max(self._spared / _GROWTH, _SHORTEST_POLL_S), POLL_S)
+            self._ask_again = monotonic() + _pause(self._spared)
         return self._spared
+
+
+def watch_closely() -> int:
+    """Has this thread get a processor as soon as it wants one, where that is permitted; returns its niceness before.
+
+    What fills memory is as a rule what keeps the processors busy, and a late look is one too late.
+    """
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
+    return before
+
+
+def _most(limit: int) -> int:
+    """Returns what processes should not have passed when they are looked at again."""
+    return int(limit * (1 + _TOLERANCE))
+
+
+def _pause(room: int) -> float:
+    """Returns the seconds until the next look at what has so many bytes left to take."""
+    return min(max(room / _GROWTH, _SHORTEST_POLL_S), POLL_S)
 
 
 def _text(path: str) -> str:
@@ -198,6 +238,15 @@ def _stat(pid: int) -> list[str]:
     with suppress(OSError):
         return _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return []
+
+
+def _signal(pid: int, number: int) -> bool:
+    """Sends a signal; returns whether the process got it."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def _state(pid: int) -> str:

@@ -106,6 +106,17 @@ def test_idle_workers_get_copies_of_what_is_late_once_nothing_waits(make_job: Ma
     assert dispatch.is_needed(slow)
 
 
+def test_a_worker_that_has_answered_all_is_not_dismissed(make_job: MakeJob) -> None:
+    dispatch = Dispatch(jobs_of(make_job, x=4), batched=True, sizes=ChunkSizes(2, 2))
+    chunk = dispatch.take(1, 0.0)
+    assert chunk is not None
+    for key in keys(chunk):
+        dispatch.answered(chunk, key, UNSAT)
+    assert dispatch.is_needed(chunk), "it only has to say that it is free for the next chunk"
+    assert dispatch.ended(chunk, "") == []
+    assert not dispatch.is_needed(chunk)
+
+
 def test_an_error_waits_for_the_other_copy(make_job: MakeJob) -> None:
     jobs = jobs_of(make_job, x=2)
     dispatch = Dispatch(jobs, batched=True, copy_after_s=0.0)

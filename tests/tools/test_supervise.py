@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.tools import supervise as supervise_module
 from harness.tools.supervise import (
     Step,
     StepReport,
@@ -21,6 +23,7 @@ from harness.tools.supervise import (
 )
 
 LONG_S = 60.0
+PACKAGE = Path(supervise_module.__file__).parents[1]
 
 
 def bash(code: str, wall_s: float = LONG_S) -> Step:
@@ -95,6 +98,24 @@ def test_memory_is_counted_over_all_processes(tmp_path: Path) -> None:
     (report,) = run(tmp_path, bash(f"{fill} & {fill} & wait"), bounds=ToolBounds(memory_gib=0.1))
     assert report.stopped == "memory"
     assert report.peak_bytes > 0.1 * 2**30
+
+
+def test_the_supervisor_is_of_this_package_and_not_of_another_that_is_installed(tmp_path: Path) -> None:
+    own, other = tmp_path / "own", tmp_path / "other"
+    for root in (own, other):
+        (root / "harness/tools").mkdir(parents=True)
+        for name in ("__init__.py", "tools/__init__.py", "tools/keeper.py"):
+            (root / "harness" / name).write_text((PACKAGE / name).read_text())
+        (root / "harness/tools/tree.py").write_text(f"print({root.name!r})\nraise SystemExit\n")
+    start = f"import runpy, sys; sys.path.insert(0, {str(other)!r}); runpy.run_path(sys.argv[1], run_name='__main__')"
+    command = [sys.executable, "-I", "-c", start, str(own / "harness/tools/keeper.py")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "own\n"
+
+
+def test_a_tool_has_the_priority_that_it_would_have_without_a_supervisor(tmp_path: Path) -> None:
+    (report,) = run(tmp_path, bash("ps -o ni= -p $$"))
+    assert report.status == 0
+    assert int((tmp_path / "logs" / "x.log").read_text()) == os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def test_processor_time_is_counted_over_all_processes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -76,10 +77,47 @@ def test_more_memory_than_allowed_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
     roomy = tree.MemoryLimit(1000 * used)
     assert roomy.look([own]).broken == ""
     assert roomy.peak > 0
-    monkeypatch.setattr(tree, "resident_bytes", lambda _: 60)
-    monkeypatch.setattr(tree, "proportional_bytes", lambda _: 40)
-    assert tree.MemoryLimit(100).look([1, 2]).broken == "", "60 + 60, but what they share is counted once"
-    assert tree.MemoryLimit(70).look([1, 2]).broken == "memory"
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_shared_memory_is_counted_once_while_nobody_can_take_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def wait_for(stopped: bool, *pids: int) -> None:
+        while any((state(pid) == "T") is not stopped for pid in pids):
+            time.sleep(0.001)
+
+    def proportional(pid: int) -> int:
+        wait_for(True, pid)
+        seen.append(pid)
+        return 40
+
+    code = "import time; print(flush=True); time.sleep(600)"
+    with python(code) as one, python(code) as two, python(code) as halted:
+        pids = [one.pid, two.pid, halted.pid]
+        try:
+            for child in (one, two, halted):
+                assert child.stdout is not None
+                child.stdout.readline()
+            halted.send_signal(signal.SIGSTOP)
+            wait_for(True, halted.pid)
+            monkeypatch.setattr(tree, "resident_bytes", lambda _: 60)
+            monkeypatch.setattr(tree, "proportional_bytes", proportional)
+            assert tree.MemoryLimit(130).look(pids).broken == "", "180, but what they share is counted once"
+            assert seen == pids
+            wait_for(False, one.pid, two.pid)
+            assert state(halted.pid) == "T", "it was not us who stopped it"
+            assert tree.MemoryLimit(110).look(pids).broken == "memory"
+            wait_for(True, *pids)  # what is to be killed takes nothing more
+            seen.clear()
+            assert tree.MemoryLimit(50).look(pids).broken == "memory"
+            assert not seen, "one of them alone is beyond the limit: nothing to count"
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_the_nearer_the_limit_the_sooner_is_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
