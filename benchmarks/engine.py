@@ -19,13 +19,13 @@ from typing import Any, Self
 
 from benchmarks.cases import SETTINGS, check_names, load_set
 from benchmarks.figures import SetFigures
-from benchmarks.history import SCHEMA, Record, keep, last_of, read_all, results_file
-from benchmarks.measure import INTERRUPTED, measure
+from benchmarks.history import SCHEMA, Record, keep, last_of, of_arithmetic, read_all, results_file
+from benchmarks.measure import INTERRUPTED, Choices, measure
 from benchmarks.startup import RUNS, StartupFigures, measure_startup
 from benchmarks.table import set_lines, startup_lines, target_lines
 from benchmarks.targets import compare
 from harness.config import REPOSITORY
-from harness.domain import LgBenchError, UsageError
+from harness.domain import ARITHMETICS, LgBenchError, UsageError
 from harness.workflow.provenance import git_revision, package_version
 
 STARTUP = "startup"
@@ -54,7 +54,7 @@ class Benchmark:
         self.machine = this_machine()
         self.file = options.out or results_file(RESULTS, self.record())
         known = {*RESULTS.glob("*.json"), *([self.file] if self.file.exists() else [])}
-        self.earlier = read_all(sorted(known))
+        self.earlier = of_arithmetic(read_all(sorted(known)), options.arithmetic)
 
     def run(self, names: Sequence[str]) -> None:
         """Measures the sets one after the other; a Ctrl-C ends it after what is measured is kept."""
@@ -78,7 +78,7 @@ class Benchmark:
             place = Path(scratch)
             cases = load_set(name, options.cases, place, limit=options.limit, timeout_s=options.timeout)
             with ProgressLine(name) as progress:
-                found = measure(cases, options.device, options.seed, progress)
+                found = measure(cases, Choices(options.seed, options.device, options.arithmetic), progress)
         self.figures[name] = found
         self.interrupted = INTERRUPTED in found.notes
         earlier = last_of(self.earlier, name, found.as_json(), self.started)
@@ -110,6 +110,7 @@ class Benchmark:
             "machine": self.machine,
             "device": self.options.device,
             "seed": self.options.seed,
+            "arithmetic": self.options.arithmetic,
             "interrupted": self.interrupted,
             "sets": sets,
             "targets": [asdict(row) for row in compare(self.figures, self.startup)],
@@ -178,6 +179,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--timeout", type=_positive, metavar="S", help="lower the limit of each input to S seconds")
     parser.add_argument("--runs", type=_positive_int, default=RUNS, metavar="N", help="rounds of start-up")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--arithmetic", choices=ARITHMETICS, default=ARITHMETICS[0], help="what unsat speaks of")
     parser.add_argument("--seed", type=int, default=0, help="of the engine's random starts")
     parser.add_argument("--json", action="store_true", help="print the record instead of the tables")
     parser.add_argument("--out", type=Path, metavar="FILE", help="keep the record there instead of benchmarks/results/")

@@ -53,6 +53,11 @@ def read_all(paths: Iterable[Path]) -> list[Record]:
     return sorted(records, key=lambda record: str(record["started"]))
 
 
+def of_arithmetic(records: Iterable[Record], arithmetic: str) -> list[Record]:
+    """Returns the records of measurements whose `unsat` spoke of the same; those that do not say are of float32."""
+    return [record for record in records if record.get("arithmetic", "float32") == arithmetic]
+
+
 def last_of(records: Sequence[Record], name: str, now: Mapping[str, Any], before: str) -> Mapping[str, Any] | None:
     """Returns the last earlier figures of a set that were taken with the same settings; None where there are none.
 

@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.cases import Case, CaseSet
 from benchmarks.figures import Answer, Process, SetFigures, figures
 from harness.config import REPOSITORY
-from harness.domain import ToolAnswer
+from harness.domain import ARITHMETICS, ToolAnswer
 from harness.formats.engine_protocol import EngineRequest, decode_answer, encode_request
 from harness.judging.judge import Judge
 from harness.tools.builtin import ENGINE_SETTINGS
@@ -23,6 +23,17 @@ CHILD = (sys.executable, "-m", "benchmarks.child")
 START_S = 300.0
 GRACE_S = 120.0
 INTERRUPTED = "interrupted"
+
+
+class Choices(NamedTuple):
+    """What the engine is asked for besides instances and limits."""
+
+    seed: int = 0
+    """Of its random starts."""
+    device: str = "cpu"
+    arithmetic: str = ARITHMETICS[0]
+    """What its `unsat` speaks of."""
+
 
 OnAnswer = Callable[[int, int], None]
 """Told how many cases of how many are answered."""
@@ -39,7 +50,7 @@ class _Collected:
     notes: list[str] = field(default_factory=list)
 
 
-def measure(cases: CaseSet, device: str, seed: int, on_answer: OnAnswer) -> SetFigures:
+def measure(cases: CaseSet, choices: Choices, on_answer: OnAnswer) -> SetFigures:
     """Returns the figures of a set, run in one new process, one request a network.
 
     A process that dies or hangs loses the cases without an answer, and a Ctrl-C keeps those with one; either is noted
@@ -47,8 +58,7 @@ def measure(cases: CaseSet, device: str, seed: int, on_answer: OnAnswer) -> SetF
 
     Args:
         cases: what to run.
-        device: `cpu` or `cuda`.
-        seed: of the engine's random starts.
+        choices: of the engine.
         on_answer: told of the progress.
     """
     found = _Collected()
@@ -56,7 +66,7 @@ def measure(cases: CaseSet, device: str, seed: int, on_answer: OnAnswer) -> SetF
         log = Path(scratch) / "engine.log"
         with LineProcess(CHILD, log, settings=ENGINE_SETTINGS, cwd=REPOSITORY) as child:
             try:
-                _collect(cases, device, seed, child, found, on_answer)
+                _collect(cases, choices, child, found, on_answer)
             except ChildEndedError as error:
                 found.notes.append(f"the engine ended: {error}")
             except KeyboardInterrupt:
@@ -64,14 +74,12 @@ def measure(cases: CaseSet, device: str, seed: int, on_answer: OnAnswer) -> SetF
     return _figures(cases, found)
 
 
-def _collect(
-    cases: CaseSet, device: str, seed: int, child: LineProcess, found: _Collected, on_answer: OnAnswer
-) -> None:
+def _collect(cases: CaseSet, choices: Choices, child: LineProcess, found: _Collected, on_answer: OnAnswer) -> None:
     ready = _next(child, START_S)
     found.import_s = float(ready["import_s"])
     for network, jobs in cases.by_network():
         properties = {job.key: job.instance.property.absolute() for job in jobs}
-        request = EngineRequest(network.absolute(), properties, jobs[0].limits, seed, device)
+        request = EngineRequest(network.absolute(), properties, jobs[0].limits, *choices)
         child.send(encode_request(request))
         for event in _events(child, 2 * cases.timeout_s * len(jobs) + GRACE_S):
             found.last_s = float(event["at_s"])

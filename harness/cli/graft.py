@@ -51,6 +51,7 @@ from harness.grafting.finetune import (
 from harness.grafting.masks import read_mask
 from harness.grafting.npz import read_npz
 from harness.networks import zoo
+from harness.networks.export import ROUNDINGS
 from harness.networks.grafted import INITIAL_INTERCEPT, INITIAL_SLOPE, neuron_shapes
 from harness.training.evaluate import BLOCK, PgdConfig
 from harness.training.evaluate import evaluate as measure
@@ -65,8 +66,8 @@ MASK_OPTION = click.option(
 OUT_OPTION = click.option("--out", required=True, help="The network to write, e.g. models/cifar10_cnnb/grafted_min.")
 ROUNDING_OPTION = click.option(
     "--rounding",
-    type=click.Choice(["float16", "none"]),
-    help="Round all weights to float16 numbers.  [default: as the network's; none for your own]",
+    type=click.Choice([*ROUNDINGS, "none"]),
+    help="Round all weights to this type: smaller files.  [default: as the network's; none for your own]",
 )
 
 

@@ -11,9 +11,10 @@ import copy
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ OPSETS = range(13, 18)
 PARITY_TOLERANCE = 1e-4
 """Largest difference of two logits, as a fraction of the input's largest logit (of 1, if that is larger)."""
 
+ROUNDINGS: Mapping[str, torch.dtype] = MappingProxyType({"float16": torch.float16, "bfloat16": torch.bfloat16})
+"""Types that weights may be rounded to, by name."""
 _MARKER_DOMAIN = "lgbench"
 
 
@@ -144,21 +147,28 @@ def write_onnx_gz(path: Path, data: bytes) -> None:
     write_gz(path, data)
 
 
-def round_to_float16_(model: nn.Module) -> nn.Module:
-    """Rounds every parameter to the nearest value that float16 can hold; types, masks and buffers stay as they are.
+def round_weights_(model: nn.Module, kind: str) -> nn.Module:
+    """Rounds every parameter to the nearest value that a shorter type holds; types, masks and buffers stay as they are.
 
-    The network stays a float32 network, whose zipped file is half as large. Nothing is changed on an error.
+    The network stays a float32 network, whose zipped file is smaller: by half as float16, by two thirds as bfloat16.
+    Nothing is changed on an error.
+
+    Args:
+        model: the network.
+        kind: of `ROUNDINGS`.
 
     Returns:
         `model` itself.
 
     Raises:
-        LgBenchError: a parameter is beyond float16's range or not finite.
+        LgBenchError: a parameter is beyond the type's range or not finite.
     """
-    rounded = {name: p.detach().half().to(p.dtype) for name, p in model.named_parameters()}
+    dtype = ROUNDINGS[kind]
+    rounded = {name: p.detach().to(dtype).to(p.dtype) for name, p in model.named_parameters()}
     for name, value in rounded.items():
         if not bool(torch.isfinite(value).all()):
-            raise LgBenchError(f"the parameter '{name}' has values beyond float16's range (65504); it is not rounded")
+            most = torch.finfo(dtype).max
+            raise LgBenchError(f"the parameter '{name}' has values beyond {kind}'s range ({most:g}); it is not rounded")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(rounded[name])

@@ -115,7 +115,7 @@ class NetworkManifest:
     parent: ParentNetwork | None = None
     mask: FileHash | None = None
     rounding: str = "float16"
-    """`float16`: all weights are float16 numbers, stored as float32; `none`."""
+    """`float16`, `bfloat16`: all weights are numbers of that type, stored as float32; `none`."""
     batch_norm: str = "none"
     """`folded`: the architecture has batch normalisation, which is merged into the layers' weights; `kept`; `none`."""
     data: Mapping[str, Any] = field(default_factory=dict)

@@ -16,7 +16,14 @@ from harness.domain import LgBenchError, UsageError
 from harness.files import sha256_bytes
 from harness.networks import zoo
 from harness.networks.batch_norm import batch_norm_state, fold_batch_norm
-from harness.networks.export import PARITY_TOLERANCE, check_parity, export_onnx, round_to_float16_, write_onnx_gz
+from harness.networks.export import (
+    PARITY_TOLERANCE,
+    ROUNDINGS,
+    check_parity,
+    export_onnx,
+    round_weights_,
+    write_onnx_gz,
+)
 from harness.training.evaluate import Accuracy, PgdConfig, evaluate
 from harness.training.loop import EpochRecord, TrainingConfig
 
@@ -34,7 +41,7 @@ class Origin:
     mask: zoo.FileHash | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     rounding: str = "float16"
-    """`none` leaves the weights as they are, e.g. those of a network that somebody else made."""
+    """Of `ROUNDINGS`; `none` leaves the weights as they are, e.g. those of a network that somebody else made."""
 
 
 def publish(
@@ -47,7 +54,7 @@ def publish(
     attack: PgdConfig | None = None,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> zoo.NetworkManifest:
-    """Folds, rounds to float16 numbers and measures the network, and writes `<variant>.onnx.gz` and `<variant>.json`.
+    """Folds, rounds and measures the network, and writes `<variant>.onnx.gz` and `<variant>.json`.
 
     What is measured is what is written: first batch normalisation is merged into the layers before it, then weights are
     rounded (unless the origin says `none`). Nothing is written when the exported file and the PyTorch network disagree.
@@ -65,15 +72,15 @@ def publish(
 
     Raises:
         UsageError: the training has no finished epoch.
-        LgBenchError: a weight is too large for float16, or the folded or the exported network differs.
+        LgBenchError: a weight is too large to be rounded, or the folded or the exported network differs.
     """
     if not history:
         raise UsageError("the training has finished no epoch, so there is no network to publish")
     input_shape = tuple(test.images.shape[1:])
     attack = PgdConfig.pgd100(config.eps) if attack is None else attack
     network = fold_batch_norm(network, input_shape)
-    if origin.rounding == "float16":
-        round_to_float16_(network)
+    if origin.rounding in ROUNDINGS:
+        round_weights_(network, origin.rounding)
     exported = export_onnx(network, input_shape)
     parity = check_parity(network, exported, input_shape)
     if not parity.agrees:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.history import Record, keep, last_of, read, read_all, results_file
+from benchmarks.history import Record, keep, last_of, of_arithmetic, read, read_all, results_file
 from harness.domain import UsageError
 
 
@@ -51,3 +51,12 @@ def test_the_last_earlier_figures_with_the_same_settings(tmp_path: Path) -> None
     assert (found["domains"], found["started"]) == (3, "2026-01-03")
     assert last_of(records, "cnn_a", NOW, "2026-01-01") is None
     assert last_of(records, "mnistfc", NOW, "2026-01-09") is None
+
+
+def test_proofs_of_other_arithmetic_are_not_compared() -> None:
+    real, float32, old = ({**record(name), **more} for name, more in NAMED.items())
+    assert of_arithmetic([real, float32, old], "float32") == [float32, old]
+    assert of_arithmetic([real, float32, old], "real") == [real]
+
+
+NAMED: dict[str, dict[str, str]] = {"a": {"arithmetic": "real"}, "b": {"arithmetic": "float32"}, "c": {}}

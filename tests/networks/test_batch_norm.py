@@ -19,7 +19,7 @@ from harness.networks.batch_norm import (
     fold_batch_norm,
     merge_batch_norm_,
 )
-from harness.networks.export import check_parity, export_onnx, round_to_float16_
+from harness.networks.export import check_parity, export_onnx, round_weights_
 from harness.networks.grafted import graft_, relu_names
 
 SHAPE = (2, 8, 8)
@@ -209,7 +209,7 @@ def test_a_folded_network_comes_back_from_its_file() -> None:
     folded = fold_batch_norm(network, shape)
     before, after = outputs(network, shape, 4), outputs(folded, shape, 4)
     assert float((after - before).abs().max()) < 1e-5 * float(before.abs().max())
-    data = export_onnx(round_to_float16_(folded), shape)
+    data = export_onnx(round_weights_(folded, "float16"), shape)
     assert check_parity(folded, data, shape).agrees
     restored = zoo.restore(zoo.build("mnist_8_200_bn"), data, shape)
     assert batch_norm_state(restored) == "folded"

@@ -15,7 +15,7 @@ from harness.domain import LgBenchError, UnsupportedNetworkError
 from harness.networks import export
 from harness.networks.architectures import cifar10_cnn_b
 from harness.networks.batch_norm import fold_batch_norm
-from harness.networks.export import check_parity, export_checked, export_onnx, round_to_float16_
+from harness.networks.export import ROUNDINGS, check_parity, export_checked, export_onnx, round_weights_
 from harness.networks.grafted import GraftedReLU, graft_, neuron_shapes
 
 SHAPE = (2, 8, 8)
@@ -121,7 +121,7 @@ def test_the_same_network_gives_the_same_bytes(network: Residual) -> None:
 
 def test_cnn_b_is_written_zipped_and_small_after_rounding(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = round_to_float16_(cifar10_cnn_b())
+    network = round_weights_(cifar10_cnn_b(), "float16")
     paths = [tmp_path / "a.onnx.gz", tmp_path / "b.onnx.gz"]
     reports = [export_checked(network, path, (3, 32, 32)) for path in paths]
     assert reports[0].agrees
@@ -170,17 +170,18 @@ def test_what_cannot_be_exported_is_refused() -> None:
         export_onnx(nn.Linear(2, 2), (2,), 12)
 
 
-def test_rounding_to_float16_keeps_types_buffers_and_refuses_overflow() -> None:
+@pytest.mark.parametrize(("kind", "beyond"), [("float16", 1e5), ("bfloat16", 3.4e38)])
+def test_rounding_keeps_types_buffers_and_refuses_overflow(kind: str, beyond: float) -> None:
     network = cifar10_cnn_b()
     mean = network.get_buffer("normalize.mean").clone()
-    assert round_to_float16_(network) is network
+    assert round_weights_(network, kind) is network
     for parameter in network.parameters():
         assert parameter.dtype == torch.float32
-        assert torch.equal(parameter, parameter.half().float())
+        assert torch.equal(parameter, parameter.to(ROUNDINGS[kind]).float())
     assert torch.equal(network.get_buffer("normalize.mean"), mean)
     with torch.no_grad():
-        network.get_parameter("fc2.bias")[3] = 1e5
+        network.get_parameter("fc2.bias")[3] = beyond
         network.get_parameter("fc1.bias")[0] = 0.1
     with pytest.raises(LgBenchError, match=r"fc2\.bias"):
-        round_to_float16_(network)
+        round_weights_(network, kind)
     assert network.get_parameter("fc1.bias")[0] == torch.tensor(0.1)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from harness.domain import UsageError
 from harness.networks import zoo
-from harness.networks.export import export_onnx, round_to_float16_, write_onnx_gz
+from harness.networks.export import export_onnx, round_weights_, write_onnx_gz
 from harness.networks.grafted import GraftedReLU, graft_
 
 INPUT_SHAPE = (2, 6, 6)
@@ -173,7 +173,7 @@ def test_a_missing_manifest(tmp_path: Path) -> None:
 @pytest.fixture
 def committed(tmp_path: Path, grafted: nn.Module, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(zoo, "ARCHITECTURES", {"toy": Residual})
-    round_to_float16_(grafted)
+    round_weights_(grafted, "float16")
     data = export_onnx(grafted, INPUT_SHAPE)
     write_onnx_gz(zoo.network_path(tmp_path, "grafted"), data)
     found = manifest(
