@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 
 from harness.formats.vnnlib_formula import (
     MAX_DEPTH,
@@ -52,6 +53,12 @@ def read_statements(text: str, source: str) -> Statements:
     return reader.read()
 
 
+@lru_cache(maxsize=4)
+def _keys(inputs: int, outputs: int) -> dict[str, int]:
+    """Returns the variables' keys by name; a benchmark's properties share them, so nobody may change it."""
+    return {f"X_{i}": i for i in range(inputs)} | {f"Y_{i}": -1 - i for i in range(outputs)}
+
+
 class _Reader:
     def __init__(self, stream: TokenStream) -> None:
         self.stream, self.tokens = stream, stream.tokens
@@ -62,10 +69,10 @@ class _Reader:
 
     def begin(self, plain: PlainPart) -> None:
         """Takes over what the text in front of the tokens says."""
-        for name, count, sign in (("X", plain.inputs, 1), ("Y", plain.outputs, -1)):
+        for name, count in (("X", plain.inputs), ("Y", plain.outputs)):
             # No error will ask where they stand: they are complete.
             self.declared[name] = dict.fromkeys(range(count), 0)
-            self.keys.update((f"{name}_{i}", i if sign > 0 else -1 - i) for i in range(count))
+        self.keys = dict(_keys(plain.inputs, plain.outputs))
         self.bounds.append(plain.bounds)
 
     def read(self) -> Statements:
@@ -73,15 +80,15 @@ class _Reader:
         while self.tokens[index] != END:
             index = self._bound(index) or self._statement(index)
         for name, where in self.declared.items():
-            missing = next((i for i in range(len(where)) if i not in where), None)
-            if missing is not None:
-                highest = max(where)
+            highest = max(where, default=-1)
+            if highest >= len(where):
+                missing = next(i for i in range(len(where)) if i not in where)
                 message = f"{name}_{highest} is declared, but {name}_{missing} is not; declare all from {name}_0 on"
                 raise self.stream.error(where[highest], message)
         inputs = self.declared["X"]
         return Statements(
             self.stream,
-            tuple(inputs[i] for i in range(len(inputs))),
+            tuple(map(inputs.__getitem__, range(len(inputs)))),
             len(self.declared["Y"]),
             tuple(self.formulas),
             tuple(self.bounds),
