@@ -34,7 +34,7 @@ class Target:
     aim: float | None = None
     """Better than what has to be reached."""
     full_only: bool = True
-    """Whether a shorter run says nothing about it."""
+    """Whether a shorter run cannot miss it; a count that a shorter run reaches is reached."""
 
     @property
     def bound(self) -> str:
@@ -123,7 +123,9 @@ def _row(target: Target, figures: SetFigures | None) -> TargetRow:
     value, standing = None, Standing.NOT_MEASURED
     if figures is not None:
         value = target.value(figures)
-        if not target.full_only or (figures.full and figures.complete):
+        # Counts only grow with the limit and the number of inputs.
+        counted = target.at_least is not None and value is not None and target.reached_by(value)
+        if counted or not target.full_only or (figures.full and figures.complete):
             # A full run without the figure, e.g. because one of the 94 was not solved, has missed it.
             standing = Standing.REACHED if value is not None and target.reached_by(value) else Standing.MISSED
             if value is None and not (figures.full and figures.complete):

@@ -34,8 +34,14 @@ def test_counts_are_compared(proved: int, standing: Standing) -> None:
     assert (found.value, found.standing) == (proved, standing)
 
 
+def test_a_count_that_a_shorter_run_reaches_is_reached() -> None:
+    for proved, standing in ((42, Standing.NOT_MEASURED), (43, Standing.REACHED)):
+        figures = replace(of_set(answer(Verdict.UNSAT), full=False), verdicts={"unsat": proved})
+        assert row(compare({"cnn_a": figures}, None), "cnn_a", "proved").standing is standing
+
+
 @pytest.mark.parametrize("short", [{"full": False}, {"cases": [case("0"), case("1")]}])
-def test_a_shorter_run_reaches_nothing_but_rates(short: dict[str, Any]) -> None:
+def test_a_shorter_run_reaches_no_times_and_misses_no_counts(short: dict[str, Any]) -> None:
     hard = answer(Verdict.UNSAT, domains=10**6, work_s=4.0, wall_s=4.0, seconds={"bab": 4.0})
     rows = compare({"cnn_a": of_set(hard, **short)}, None)
     assert row(rows, "cnn_a", "proved").standing is Standing.NOT_MEASURED
