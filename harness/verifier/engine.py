@@ -25,7 +25,7 @@ from harness.verifier.bab import Outcome, SearchResult
 from harness.verifier.config import AttackConfig, EngineConfig
 from harness.verifier.decision import Decision, decided
 from harness.verifier.graph import neuron_count, size
-from harness.verifier.input_split import input_search
+from harness.verifier.input_split import BoxQuestion, input_search
 from harness.verifier.instance_state import CaseState, Effort, InstanceState, work_of
 from harness.verifier.kernels.choice import has_numba
 from harness.verifier.onnx_reader import read_graph
@@ -364,8 +364,9 @@ class _Run:
             return next((w for w in witnesses if w is not None), None)
 
         left, most = self._domains_left(instance), engine.config.max_open_domains
-        place = engine.graph, engine.sparse, boxes_of([case.problem], engine.graph), case.regions
-        result = input_search(*place, left, most, clock, confirm, engine.unit).run()
+        box = boxes_of([case.problem], engine.graph)
+        question = BoxQuestion(box, case.regions, left, most, clock, confirm, engine.unit)
+        result = input_search(engine.graph, engine.sparse, question).run()
         instance.domains += result.domains
         return result
 

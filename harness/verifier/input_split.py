@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -68,33 +69,37 @@ class BoxSplitting(Protocol):
         """Bounds the box, then splits until everything is closed or a limit is reached."""
 
 
-def input_search(
-    graph: Graph,
-    sparse: SparseNetwork | None,
-    box: Box,
-    regions: list[Region],
-    max_domains: int | None,
-    max_open: int,
-    should_stop: ShouldStop,
-    confirm: Confirm,
-    unit: float = FLOAT32_UNIT,
-) -> BoxSplitting:
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxQuestion:
+    """Whether no output of one box lies in any region, and what may be spent on it."""
+
+    box: Box
+    """A batch of 1."""
+    regions: list[Region]
+    """Violation regions, each with at least one row."""
+    max_domains: int | None
+    """Bound on the sub-boxes, None for none; 0 keeps to the box itself."""
+    max_open: int
+    """Open sub-boxes above which the search gives up."""
+    should_stop: ShouldStop
+    """Asked now and then, with the number of sub-boxes so far."""
+    confirm: Confirm
+    """Tries points, `(points, *input_shape)`; returns a counterexample if one of them is."""
+    unit: float = FLOAT32_UNIT
+    """Unit roundoff of the evaluations that are spoken of."""
+
+
+def input_search(graph: Graph, sparse: SparseNetwork | None, question: BoxQuestion) -> BoxSplitting:
     """Returns the fastest search that this machine can run on this network.
 
     Args:
         graph: the network in float64.
         sparse: its sparse form; None: it has none, or is not on the CPU.
-        box: one box, a batch of 1.
-        regions: violation regions, each with at least one row.
-        max_domains: bound on the sub-boxes, None for none; 0 keeps to the box itself.
-        max_open: open sub-boxes above which the search gives up.
-        should_stop: asked now and then, with the number of sub-boxes so far.
-        confirm: tries points, `(points, *input_shape)`; returns a counterexample if one of them is.
-        unit: unit roundoff of the evaluations that are spoken of.
+        question: what to decide.
     """
     if sparse is None or graph.device.type != "cpu" or importlib.util.find_spec("numba") is None:
-        return InputSearch(graph, box, regions, max_domains, max_open, should_stop, confirm, unit)
-    return BoxSearch(sparse, box, regions, max_domains, max_open, should_stop, confirm, unit)
+        return InputSearch(graph, question)
+    return BoxSearch(sparse, question)
 
 
 def prepare_input_search(sparse: SparseNetwork | None) -> None:
@@ -114,28 +119,12 @@ class InputSearch:
 
     Args:
         graph: the network in float64.
-        box: one box, a batch of 1.
-        regions: violation regions, each with at least one row.
-        max_domains: bound on the sub-boxes, None for none; 0 keeps to the box itself.
-        max_open: open sub-boxes above which the search gives up.
-        should_stop: asked before every round, with the number of sub-boxes so far.
-        confirm: tries points, `(points, *input_shape)`; returns a counterexample if one of them is.
-        unit: unit roundoff of the evaluations that are spoken of.
+        question: what to decide.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        box: Box,
-        regions: list[Region],
-        max_domains: int | None,
-        max_open: int,
-        should_stop: ShouldStop,
-        confirm: Confirm,
-        unit: float = FLOAT32_UNIT,
-    ) -> None:
-        self.graph, self.box, self.domains, self.open, self.unit = graph, box, 0, box, unit
-        self.max_domains, self.max_open, self.should_stop, self.confirm = max_domains, max_open, should_stop, confirm
+    def __init__(self, graph: Graph, question: BoxQuestion) -> None:
+        self.graph, self.question, self.domains, self.open = graph, question, 0, question.box
+        regions = question.regions
         self.C = torch.cat([region.C for region in regions]).to(graph.device)
         self.rhs = torch.cat([region.rhs for region in regions]).to(graph.device)
         self.sizes = [len(region.rhs) for region in regions]
@@ -145,7 +134,7 @@ class InputSearch:
         rounds = 0
         while len(self.open):
             count = self._next_batch(rounds)
-            if count == 0 or len(self.open) > self.max_open or self.should_stop(self.domains):
+            if count == 0 or len(self.open) > self.question.max_open or self.question.should_stop(self.domains):
                 return SearchResult(self._reason(count), self.domains, rounds > 0)
             batch, self.open = self.open[-count:], self.open[:-count]
             self.domains += count
@@ -157,14 +146,14 @@ class InputSearch:
 
     def _next_batch(self, rounds: int) -> int:
         count = min(len(self.open), BATCH)
-        if self.max_domains is None or rounds == 0:
+        if self.question.max_domains is None or rounds == 0:
             return count
-        return max(0, min(count, self.max_domains - self.domains))
+        return max(0, min(count, self.question.max_domains - self.domains))
 
     def _reason(self, count: int) -> Outcome:
         if count == 0:
             return Outcome.DOMAINS
-        return Outcome.MEMORY if len(self.open) > self.max_open else Outcome.STOPPED
+        return Outcome.MEMORY if len(self.open) > self.question.max_open else Outcome.STOPPED
 
     def _round(self, batch: Box) -> Counterexample | None:
         """Bounds sub-boxes, keeps the halves of those that stay open; returns a counterexample if a point is one."""
@@ -174,7 +163,7 @@ class InputSearch:
         if not bool(left.any()):
             return None
         open_ = batch[left]
-        found = self.confirm(open_.centre)
+        found = self.question.confirm(open_.centre)
         if found is None:
             # The row that is furthest from excluding its region decides where the box is cut.
             hardest = best[left].argmin(1)
@@ -185,7 +174,7 @@ class InputSearch:
     def _margins(self, batch: Box) -> tuple[Tensor, Tensor]:
         """Returns proved margins `(batch, rows)`, and what each input costs each bound, `(batch, rows, d)`."""
         boxes, rows = len(batch), len(self.C)
-        found = root_bounds(self.graph, batch, self.unit)
+        found = root_bounds(self.graph, batch, self.question.unit)
         owner = torch.arange(boxes, device=self.C.device).repeat_interleave(rows)
         A = self.C.repeat(boxes, 1).reshape(-1, *self.graph.output_shape)
         passed = to_input(self.graph, len(self.graph.nodes) - 1, Rows(A, owner), found.rule())
@@ -197,7 +186,9 @@ class InputSearch:
         """Cuts each box in the dimension that contributes most to its bound's slack; ties go to the widest."""
         count = len(boxes)
         width = (boxes.upper - boxes.lower).reshape(count, -1)
-        whole = (self.box.upper - self.box.lower).reshape(1, -1).clamp(min=torch.finfo(width.dtype).tiny)
+        whole = (
+            (self.question.box.upper - self.question.box.lower).reshape(1, -1).clamp(min=torch.finfo(width.dtype).tiny)
+        )
         cut = torch.where(reach.amax(1) > 0, reach.argmax(1), (width / whole).argmax(1))
         each = torch.arange(count, device=cut.device)
         middle = boxes.centre.reshape(count, -1)[each, cut]
@@ -217,39 +208,23 @@ class BoxSearch:
 
     Args:
         network: the network.
-        box: one box, a batch of 1.
-        regions: violation regions, each with at least one row.
-        max_domains: bound on the sub-boxes, None for none; 0 keeps to the box itself.
-        max_open: open sub-boxes above which the search gives up.
-        should_stop: asked every `SLICE_S`, with the number of sub-boxes so far.
-        confirm: tries points, `(points, *input_shape)`; returns a counterexample if one of them is.
-        unit: unit roundoff of the evaluations that are spoken of.
+        question: what to decide.
     """
 
-    def __init__(
-        self,
-        network: SparseNetwork,
-        box: Box,
-        regions: list[Region],
-        max_domains: int | None,
-        max_open: int,
-        should_stop: ShouldStop,
-        confirm: Confirm,
-        unit: float = FLOAT32_UNIT,
-    ) -> None:
+    def __init__(self, network: SparseNetwork, question: BoxQuestion) -> None:
         # imported late: the engine also runs where Numba is not installed
         from harness.verifier.kernels import boxes_climb, boxes_clip, boxes_network, boxes_search
 
         self._compiled, self._climbing = boxes_search, boxes_climb
-        self.max_domains, self.max_open, self.should_stop, self.confirm = max_domains, max_open, should_stop, confirm
+        self.question, box, regions = question, question.box, question.regions
         self._shape = box.lower.shape
         C = np.concatenate([region.C.numpy() for region in regions])
         rhs = np.concatenate([region.rhs.numpy() for region in regions])
-        self._net = boxes_network.box_network(network, C, rhs, [len(region.rhs) for region in regions], unit)
+        self._net = boxes_network.box_network(network, C, rhs, [len(region.rhs) for region in regions], question.unit)
         self._work, self._own = boxes_network.box_work(self._net), boxes_search.scratch(self._net)
         self._fun = boxes_clip.functions_room(self._net.inputs)
         self._lower, self._upper = box.lower.numpy().ravel(), box.upper.numpy().ravel()
-        self._stack = boxes_search.box_stack(self._net, min(64, max_open + 2))
+        self._stack = boxes_search.box_stack(self._net, min(64, question.max_open + 2))
         self._state = boxes_search.search_state(self._net, CANDIDATES)
         boxes_search.push(self._stack, self._state, self._lower, self._upper)
         self._climb, self._next_climb = boxes_climb.climb_room(self._net, CLIMB_SEED), FIRST_CLIMB
@@ -274,9 +249,9 @@ class BoxSearch:
             budget = self._budget()
             if budget == 0:
                 return self._ended(Outcome.DOMAINS)
-            if counts[compiled.OPEN] > self.max_open:
+            if counts[compiled.OPEN] > self.question.max_open:
                 return self._ended(Outcome.MEMORY)
-            if self.should_stop(self.domains):
+            if self.question.should_stop(self.domains):
                 return self._ended(Outcome.STOPPED)
             self._advance(budget)
             self._search_points()
@@ -291,13 +266,17 @@ class BoxSearch:
     def _budget(self) -> int:
         """Returns how many sub-boxes to bound next; what ends a slice early depends on counts alone, never on time."""
         budget = min(self._slice, self._next_climb - self.domains)
-        return budget if self.max_domains is None else min(budget, max(self.max_domains, 1) - self.domains)
+        return (
+            budget
+            if self.question.max_domains is None
+            else min(budget, max(self.question.max_domains, 1) - self.domains)
+        )
 
     def _advance(self, budget: int) -> None:
         """Runs compiled code for about a slice of time, on a stack with room for it."""
         compiled, capacity = self._compiled, len(self._stack.lower)
         if self._state.counts[compiled.OPEN] + 2 > capacity:
-            self._stack = compiled.grown(self._stack, min(2 * capacity, self.max_open + 2))
+            self._stack = compiled.grown(self._stack, min(2 * capacity, self.question.max_open + 2))
         before, began = self.domains, time.perf_counter()
         compiled.search_boxes(self._net, self._work, self._own, self._fun, self._stack, self._state, budget)
         done, spent = self.domains - before, time.perf_counter() - began
@@ -325,4 +304,4 @@ class BoxSearch:
             return None
         points = torch.from_numpy(self._state.candidates[: int(counts[place])].copy())
         counts[place] = 0
-        return self.confirm(points.view(len(points), *self._shape[1:]))
+        return self.question.confirm(points.view(len(points), *self._shape[1:]))

@@ -14,7 +14,7 @@ from nets import fully_connected, graph_of
 from harness.domain import Counterexample
 from harness.verifier.bab import Outcome, SearchResult
 from harness.verifier.graph import Graph
-from harness.verifier.input_split import BoxSearch, BoxSplitting, InputSearch, input_search
+from harness.verifier.input_split import BoxQuestion, BoxSearch, BoxSplitting, InputSearch, input_search
 from harness.verifier.interval import Box
 from harness.verifier.problem import Region
 from harness.verifier.sparse import sparse_network
@@ -59,7 +59,7 @@ def search_of(request: pytest.FixtureRequest) -> Kind:
         confirm: Callable[[torch.Tensor], Counterexample | None] = lambda _points: None,
     ) -> BoxSplitting:
         sparse = sparse_network(graph) if request.param == "compiled" else None
-        search = input_search(graph, sparse, box, regions, max_domains, max_open, stop, confirm)
+        search = input_search(graph, sparse, BoxQuestion(box, regions, max_domains, max_open, stop, confirm))
         assert isinstance(search, BoxSearch if request.param == "compiled" else InputSearch)
         return search
 
