@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
         if options.command == "overhead":
-            print(json.dumps(overhead(options.jobs, options.ray_address, with_ray=not options.without_ray), indent=2))
+            settings = None if options.without_ray else ClusterSettings(options.ray_address, 1, options.chunk)
+            print(json.dumps(overhead(options.jobs, settings), indent=2))
         else:
             for line in simulated(options):
                 print(line, flush=True)
@@ -73,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     cost.add_argument("--jobs", type=int, default=400)
     cost.add_argument("--without-ray", action="store_true", help="only what this machine does by itself")
     cost.add_argument("--ray-address", help="of a running cluster; default: one is started here")
+    cost.add_argument("--chunk", type=int, help="the most inputs that a worker gets at once")
     play = commands.add_parser("simulate", help="play runs through")
     play.add_argument("--inputs", type=_counts, default=[1000, 10_000, 100_000])
     play.add_argument("--workers", type=_counts, default=[1, 4, 16, 64, 256])
@@ -114,19 +116,24 @@ def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.3f}"
 
 
-def overhead(count: int, address: str | None, *, with_ray: bool = True) -> dict[str, Any]:
-    """Returns milliseconds of processor time by part, and the wall time, of `count` jobs that take no time."""
+def overhead(count: int, settings: ClusterSettings | None) -> dict[str, Any]:
+    """Returns milliseconds of processor time by part, and the wall time, of `count` jobs that take no time.
+
+    Args:
+        count: of jobs.
+        settings: of the cluster; None: only what this machine does by itself is measured.
+    """
     with tempfile.TemporaryDirectory(prefix="lgbench-") as scratch:
         folder = Path(scratch)
         jobs, found = _prepare(folder, count)
         found |= {"jobs": count, "machine": f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"}
         found["local"] = _timed(jobs, folder / "local", None)
-        return found | (_over_ray(jobs, folder, address) if with_ray else {})
+        return found | (_over_ray(jobs, folder, settings) if settings is not None else {})
 
 
-def _over_ray(jobs: Sequence[Job], folder: Path, address: str | None) -> dict[str, Any]:
+def _over_ray(jobs: Sequence[Job], folder: Path, settings: ClusterSettings) -> dict[str, Any]:
     tool, began = DummyTool(answer), time.perf_counter()
-    with RayCluster(ClusterSettings(address, job_cores=1), command=NULL_DRIVER) as cluster:
+    with RayCluster(settings, command=NULL_DRIVER) as cluster:
         connected = time.perf_counter()
         remote = RemoteTool(tool.name, ToolOptions(folder), tool.identity(), batched=True, jobs=len(jobs))
         cluster.prepare(remote, log_dir=folder)

@@ -22,6 +22,8 @@ from tiny_benchmark import make_benchmark
 
 PROGRAM = Path(__file__).with_name("crash_points.py")
 ROWS = 6
+PARTS = 4
+"""Of the nightly tests, a quarter of the points each."""
 
 pytestmark = pytest.mark.slow
 
@@ -169,16 +171,20 @@ def test_files_cannot_grow_at_a_step_and_the_run_is_resumed(bench: Bench) -> Non
 
 
 @pytest.mark.nightly
-def test_killed_at_every_change_and_resumed(bench: Bench) -> None:
-    check_killed(bench, bench.every())
+@pytest.mark.parametrize("part", range(PARTS))
+def test_killed_at_every_change_and_resumed(bench: Bench, part: int) -> None:
+    check_killed(bench, bench.every()[part::PARTS])
 
 
 @pytest.mark.nightly
-def test_interrupted_at_every_change_and_resumed(bench: Bench) -> None:
-    check_interrupted(bench, bench.every())
+@pytest.mark.parametrize("part", range(PARTS))
+def test_interrupted_at_every_change_and_resumed(bench: Bench, part: int) -> None:
+    check_interrupted(bench, bench.every()[part::PARTS])
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("mode", ["full", "limit"])
-def test_no_room_at_every_change_and_resumed(bench: Bench, mode: str) -> None:
-    assert check_no_room(bench, mode, bench.every()) > len(bench.every()) // 2
+def test_no_room_at_every_change_and_resumed(bench: Bench, mode: str, part: int) -> None:
+    points = bench.every()[part::PARTS]
+    assert check_no_room(bench, mode, points) > len(points) // 2

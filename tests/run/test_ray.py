@@ -24,7 +24,7 @@ from harness.formats.vnnlib import write_robustness_property
 from harness.run.store import Store
 
 pytestmark = [
-    # Until it has been seen to pass on a host that is not busy: docs/reliability.md, Scale-out.
+    # A cluster takes more than a quarter of a minute to start, and several of its processes a share of two cores.
     pytest.mark.nightly,
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (the extra 'ray')"),
 ]

@@ -120,6 +120,30 @@ def test_shared_memory_is_counted_once_while_nobody_can_take_more(monkeypatch: p
                 os.kill(pid, signal.SIGKILL)
 
 
+def test_shared_memory_is_counted_again_when_it_may_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, resident, counted = [5.0], [60], []
+
+    def proportional(pid: int) -> int:
+        counted.append(pid)
+        return 40
+
+    monkeypatch.setattr(tree, "monotonic", lambda: now[0])
+    monkeypatch.setattr(tree, "resident_bytes", lambda _: resident[0])
+    monkeypatch.setattr(tree, "proportional_bytes", proportional)
+    monkeypatch.setattr(tree, "_signal", lambda _pid, _number: True)
+    limit = tree.MemoryLimit(100)
+    for _ in range(3):
+        assert limit.look([1, 2]).broken == ""
+    assert counted == [1, 2], "nobody is stopped at every look"
+    now[0] += 1.0
+    assert limit.look([1, 2]).broken == ""
+    assert counted == [1, 2] * 2, "pages may be a process's own by now"
+    resident[0] = 75
+    assert limit.look([1, 2]).broken == ""
+    assert counted == [1, 2] * 3, "150 without the 40 that were shared would be too much"
+    assert limit.peak == 80
+
+
 def test_the_nearer_the_limit_the_sooner_is_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
     limit = 2**30
     pauses = []
