@@ -186,9 +186,8 @@ class InputSearch:
         """Cuts each box in the dimension that contributes most to its bound's slack; ties go to the widest."""
         count = len(boxes)
         width = (boxes.upper - boxes.lower).reshape(count, -1)
-        whole = (
-            (self.question.box.upper - self.question.box.lower).reshape(1, -1).clamp(min=torch.finfo(width.dtype).tiny)
-        )
+        box = self.question.box
+        whole = (box.upper - box.lower).reshape(1, -1).clamp(min=torch.finfo(width.dtype).tiny)
         cut = torch.where(reach.amax(1) > 0, reach.argmax(1), (width / whole).argmax(1))
         each = torch.arange(count, device=cut.device)
         middle = boxes.centre.reshape(count, -1)[each, cut]
@@ -265,12 +264,8 @@ class BoxSearch:
 
     def _budget(self) -> int:
         """Returns how many sub-boxes to bound next; what ends a slice early depends on counts alone, never on time."""
-        budget = min(self._slice, self._next_climb - self.domains)
-        return (
-            budget
-            if self.question.max_domains is None
-            else min(budget, max(self.question.max_domains, 1) - self.domains)
-        )
+        budget, most = min(self._slice, self._next_climb - self.domains), self.question.max_domains
+        return budget if most is None else min(budget, max(most, 1) - self.domains)
 
     def _advance(self, budget: int) -> None:
         """Runs compiled code for about a slice of time, on a stack with room for it."""
