@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +19,9 @@ from harness.cli.outcome import EXIT_CONFLICT, EXIT_DONE, MIN_WIDTH
 from harness.judging.replay import Rules
 from harness.report.comparison import SOLVED_COLUMNS, comparison_json, disagreement_words, write_comparison
 from harness.workflow.comparison import load_answers
+
+_UNBOUNDED = 10_000
+"""Columns of a screen that nothing has to be cut for."""
 
 
 @click.command()
@@ -65,8 +69,11 @@ def compare(
         click.echo(json.dumps(tables, indent=2))
     else:
         console = Console()
-        console.width = max(console.width, MIN_WIDTH)
-        console.print(_table(answers.title, tables))
+        table = _table(answers.title, tables)
+        # Where output is piped, or the window is narrow, nothing must be cut to fit.
+        needed = Measurement.get(console, console.options.update(max_width=_UNBOUNDED), table).maximum
+        console.width = max(console.width, MIN_WIDTH, needed)
+        console.print(table)
     for one in comparison.disagreements:
         kind = "CONFLICT" if one.conflict else "disagreement"
         click.echo(f"{kind}: {disagreement_words(one)}", err=True)

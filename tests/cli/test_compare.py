@@ -115,6 +115,8 @@ def test_real_competition_results(shared_dir: Path, tmp_path: Path, capsys: pyte
     assert {row["tool"]: int(row["verified"]) for row in rows} == {t: one["unsat"] for t, one in told["tools"].items()}
     assert {row["tool"]: int(row["falsified"]) for row in rows} == {t: one["sat"] for t, one in told["tools"].items()}
     assert [one["unsat_by"] for one in told["conflicts"]] == [["sobolbox"]]
+    assert main([*arguments[:-1], "--benchmark", "acasxu_2023"]) == 3
+    assert capsys.readouterr().out.count("limit not known\n") == len(told["tools"])
     assert main(arguments) == 2
     assert "several benchmarks; choose one with --benchmark: acasxu_2023, cersyve" in capsys.readouterr().err
     assert main([*arguments, "--benchmark", "none"]) == 2
