@@ -62,9 +62,16 @@ def lacking(summary: Mapping[str, Any], count: int) -> str:
 
 
 def _best(summary: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Returns the transition to the network with the highest VA; the first of equals, None without a comparison."""
-    blocks = summary["variants"]
-    return max(summary["transitions"], key=lambda moved: float(blocks[moved["to"]]["VA"]), default=None)
+    """Returns the transition to the network with the highest VA; the first of equals, None without a comparison.
+
+    VA is taken over the inputs that both networks have a result of: of a run that goes on, one network has fewer.
+    """
+    shared = [moved for moved in summary["transitions"] if moved["inputs"]] or summary["transitions"]
+    return max(shared, key=lambda moved: _now_verified(moved) / max(moved["inputs"], 1), default=None)
+
+
+def _now_verified(moved: Mapping[str, Any]) -> int:
+    return sum(row[_VS] for row in moved["matrix"])
 
 
 def _verified(summary: Mapping[str, Any], study: Analysis) -> str:
@@ -74,10 +81,23 @@ def _verified(summary: Mapping[str, Any], study: Analysis) -> str:
         return f"{proved} were proved, and {refuted} have a replayed counterexample."
     best, baseline = moved["to"], moved["from"]
     several = len(blocks) > 2
+    if not summary.get("golden") and (blocks[best]["missing"] or blocks[baseline]["missing"]):
+        return _so_far(title_of(summary, best), moved, _judged(study, baseline, best), several=several)
     claim = "has the highest verified accuracy of the grafted networks:" if several else "has a verified accuracy of"
     return (
         f"{title_of(summary, best)} {claim} {percent(blocks[best]['VA'])} against {percent(blocks[baseline]['VA'])} "
         f"of the baseline; {_judged(study, baseline, best)}."
+    )
+
+
+def _so_far(title: str, moved: Mapping[str, Any], judged: str, *, several: bool) -> str:
+    """Returns the sentence of a run that goes on: VA over all its inputs would count the open ones as not proved."""
+    if not moved["inputs"]:
+        return "No input has a result under the baseline and under a grafted network yet."
+    best = f"{title}, so far the best of the grafted networks," if several else title
+    return (
+        f"{best} is verified on {_now_verified(moved)} of the {_plural(moved['inputs'], 'input')} that it and the "
+        f"baseline have results of, the baseline on {sum(moved['matrix'][_VS])}; {judged}."
     )
 
 
