@@ -12,6 +12,7 @@ from harness.analysis.transitions import transition
 from harness.domain import UsageError
 from harness.report.details import Details
 from harness.report.source import Run
+from harness.report.wording import judging_facts
 
 
 def merge_runs(runs: Mapping[str, Run]) -> Run:
@@ -82,7 +83,7 @@ def _header(runs: Mapping[str, Run]) -> dict[str, Any]:
 
 def _of_run(summary: Mapping[str, Any]) -> dict[str, Any]:
     names = ("device", "tool", "inputs", "timeout_s", "timeout_on", "max_domains", "seed", "started_at", "complete")
-    return {name: summary[name] for name in names}
+    return {name: summary[name] for name in names} | {"judging": judging_facts(summary)}
 
 
 def _details(runs: Mapping[str, Run]) -> Details:

@@ -35,21 +35,27 @@ def probability(p: float) -> str:
 PROOFS = {"real": "of the network's exact values; rounding of float32 evaluations is not covered"}
 """Arithmetic to what proofs are of, where it is not the usual."""
 
+_OF_EACH = "not the same for all runs, see the table of runs"
+
 
 def run_facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns what was run, as pairs of a name and words; what is not known is left out."""
+    runs = summary.get("runs", [])
     limit = f"{summary['timeout_s']:g} s of {CLOCKS[summary['timeout_on']]} for each input"
     if summary["max_domains"] is not None:
         limit += f", at most {summary['max_domains']} domains"
+    if len({(one["timeout_s"], one["timeout_on"], one["max_domains"]) for one in runs}) > 1:
+        limit = _OF_EACH
+    judging = judging_facts(summary)
+    if any(one["judging"] != judging for one in runs):
+        judging = [("Judged and proved", _OF_EACH)]
     eps = summary["eps"]
     unfinished = not summary["complete"] and not summary.get("golden")
     facts = [
         ("Protocol", summary["protocol"]),
         ("Device", summary["device"]),
         ("Verifier", summary["tool"]),
-        # The present rules go without saying.
-        ("Judged by", "" if (rules := summary.get("rules", "2026")) == "2026" else f"VNN-COMP's rules of {rules}"),
-        ("Proofs", PROOFS.get(summary.get("arithmetic", ""), "")),
+        *judging,
         ("Inputs", inputs_in_words(summary)),
         ("Radius", "" if eps is None else f"{_fraction(eps)} in the maximum norm"),
         ("Limit", limit),
@@ -57,6 +63,13 @@ def run_facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Started", moment(summary["started_at"])),
         ("Finished", "not yet" if unfinished else moment(summary["finished_at"])),
     ]
+    return [(name, text) for name, text in facts if text]
+
+
+def judging_facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns what an answer of the run had to be, where that is not the usual: the present rules go without saying."""
+    rules, proofs = summary.get("rules", "2026"), PROOFS.get(summary.get("arithmetic", ""), "")
+    facts = [("Judged by", "" if rules == "2026" else f"VNN-COMP's rules of {rules}"), ("Proofs", proofs)]
     return [(name, text) for name, text in facts if text]
 
 

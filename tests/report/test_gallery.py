@@ -23,6 +23,7 @@ from harness.report.run_plots import cactus_plate, layers_plate, margins_plate, 
 from harness.report.source import Run
 from harness.report.strip import strip_layout, strip_plate
 from harness.report.tables import inputs_table
+from harness.report.wording import run_facts
 
 MakeRun = Callable[..., Run]
 TITLES = {"baseline": "Base", "grafted_min": "Min"}
@@ -179,6 +180,20 @@ def test_several_runs_are_one_page(synthetic_run: MakeRun) -> None:
     other = Run({**second.summary, "benchmark": "other"}, second.rows)
     with pytest.raises(UsageError, match="only runs over the same inputs"):
         merge_runs({"a": first, "b": other})
+
+
+def test_conditions_that_differ_between_runs_are_not_those_of_the_first(synthetic_run: MakeRun) -> None:
+    first = synthetic_run(5)
+    same = dict(run_facts(merge_runs({"a": first, "b": first}).summary))
+    assert same == dict(run_facts(first.summary)) | {"Inputs": same["Inputs"]}
+    longer = Run({**first.summary, "timeout_s": 99.0, "arithmetic": "real", "rules": "2022"}, first.rows)
+    merged = merge_runs({"a": first, "b": longer})
+    facts = dict(run_facts(merged.summary))
+    assert facts["Limit"] == facts["Judged and proved"] == "not the same for all runs, see the table of runs"
+    text = " ".join(render(merged).split())
+    assert '<td class="message">as usual</td>' in text
+    assert "Judged by: VNN-COMP&#39;s rules of 2022; Proofs: of the network&#39;s exact values" in text
+    assert "Judged and proved" not in render(merge_runs({"a": first, "b": first}))
 
 
 def test_transfers_of_several_runs_carry_the_names_of_their_runs() -> None:
