@@ -24,8 +24,11 @@ LONGEST_INDEX = 18
 
 _GAP = r"(?:\s++|;[^\n]*+)*+"
 _INDEX = rf"(?:0|[1-9][0-9]{{0,{LONGEST_INDEX - 1}}}+)"
+_DECLARE = rf"((?:\(declare-const X_{_INDEX} Real\){_GAP})++)((?:\(declare-const Y_{_INDEX} Real\){_GAP})++)"
+_ONLY_GAP, _DECLARED = re.compile(_GAP), re.compile(_DECLARE)
+_DIGITS = re.compile(r"[0-9.eE)+\- ]*+")
 _PLAIN = re.compile(
-    rf"{_GAP}((?:\(declare-const X_{_INDEX} Real\){_GAP})++)((?:\(declare-const Y_{_INDEX} Real\){_GAP})++)"
+    rf"{_GAP}{_DECLARE}"
     rf"((?:\(assert \([<>]= X_{_INDEX} {NUMBER}\)\){_GAP})++)"
 )
 _COMMENT = re.compile(r";[^\n]*")
@@ -49,6 +52,56 @@ def plain_part(text: str) -> PlainPart | None:
 
     Reading the rest with these declarations and bounds gives what reading all statements one by one gives.
     """
+    return _usual(text) or _matched(text)
+
+
+def _usual(text: str) -> PlainPart | None:
+    """Returns the plain part of a text in which each input has its two bounds in turn, without comments between them.
+
+    Most texts are like that, and a benchmark's share their declarations: this is twice as fast as one pattern.
+    """
+    start = text.find("(declare-const X_0 ")
+    asserts = text.find("(assert", max(start, 0))
+    if start < 0 or asserts < 0 or not _ONLY_GAP.fullmatch(text, 0, start):
+        return None
+    inputs, outputs = _declarations(text[start:asserts])
+    last = f" X_{inputs - 1} "
+    end = text.find("))", text.find(last, text.find(last, asserts) + 1)) + 2
+    words = text[asserts:end].split()
+    lower_first = words[1:2] == ["(>="]
+    signs = ["(>=", "(<="] if lower_first else ["(<=", "(>="]
+    if not inputs or not outputs or len(words) != 8 * inputs or words[2::4] != _twice(inputs):
+        return None
+    if words[::4] != ["(assert"] * (2 * inputs) or words[1::4] != signs * inputs:
+        return None
+    numbers = " ".join(words[3::4]) + " "
+    if numbers.count(")) ") != 2 * inputs or not _DIGITS.fullmatch(numbers):
+        return None
+    try:
+        value = np.array(numbers.replace(")) ", " ").split(), np.float64)
+    except ValueError:
+        return None
+    if len(value) != 2 * inputs or not np.isfinite(value).all():
+        return None
+    bounds = InputBounds(np.arange(2 * inputs) // 2, value, np.resize([not lower_first, lower_first], 2 * inputs))
+    behind = _ONLY_GAP.match(text, end)
+    return PlainPart(inputs, outputs, bounds, end if behind is None else behind.end())
+
+
+@lru_cache(maxsize=4)
+def _declarations(block: str) -> tuple[int, int]:
+    """Returns how many inputs and outputs are declared, in order and nothing else; zeros for any other text."""
+    found = _DECLARED.fullmatch(block)
+    return (0, 0) if found is None else (_declared(found[1], "X"), _declared(found[2], "Y"))
+
+
+@lru_cache(maxsize=4)
+def _twice(count: int) -> list[str]:
+    return [f"X_{i // 2}" for i in range(2 * count)]
+
+
+def _matched(text: str) -> PlainPart | None:
+    """Returns the plain part as one pattern finds it."""
     found = _PLAIN.match(text)
     if found is None:
         return None
