@@ -17,9 +17,9 @@ from harness.verifier.backward import (
     row_chunk,
     to_input,
 )
-from harness.verifier.graph import Graph, Relu, Smooth
+from harness.verifier.graph import Graph, Relu, Smooth, size
 from harness.verifier.interval import Bounds, Box, propagate
-from harness.verifier.rounding import FLOAT32_UNIT, input_slack, rounding_slack, widened
+from harness.verifier.rounding import FLOAT32_UNIT, input_slack, magnitude, rounding_slack, sum_share, widened
 from harness.verifier.rows import Rows
 
 
@@ -36,7 +36,8 @@ class RootBounds:
     """Activation node to bounds of its *input*, each `(batch, *neurons)`."""
     relaxations: dict[int, Relaxation]
     slack: dict[int, Tensor]
-    """Node index to how far its computed value may be from the exact one, `(batch, *shape)`; exact ones left out."""
+    """Node index to how far its computed value may be from the exact one, `(batch, *shape)`; exact ones left out. The
+    output's also pays for summing up a margin's coefficients."""
 
     def rule(self) -> Rule:
         """Returns the rule for `to_input` that relaxes the activations by these bounds."""
@@ -69,6 +70,10 @@ def root_bounds(graph: Graph, box: Box, unit: float = FLOAT32_UNIT) -> RootBound
         values[k] = widened(propagate(node.op, operands), slack)
         if slack is not None:
             found.slack[k] = slack
+    if unit:
+        last = len(graph.nodes) - 1
+        own = sum_share(size(graph.output_shape)) * magnitude(values[last])
+        found.slack[last] = own + found.slack.get(last, torch.zeros_like(own))
     return found
 
 

@@ -30,7 +30,7 @@ from harness.verifier.graph import Graph
 from harness.verifier.interval import Box
 from harness.verifier.kernels.cache import note_compiled
 from harness.verifier.problem import Region
-from harness.verifier.rounding import FLOAT32_UNIT
+from harness.verifier.rounding import FLOAT32_UNIT, sum_share
 from harness.verifier.rows import Rows
 from harness.verifier.sparse import SparseNetwork
 
@@ -219,7 +219,8 @@ class BoxSearch:
         self._shape = box.lower.shape
         C = np.concatenate([region.C.numpy() for region in regions])
         rhs = np.concatenate([region.rhs.numpy() for region in regions])
-        self._net = boxes_network.box_network(network, C, rhs, [len(region.rhs) for region in regions], question.unit)
+        net = boxes_network.box_network(network, C, rhs, [len(region.rhs) for region in regions], question.unit)
+        self._net = net._replace(allowance=net.allowance + sum_share(len(network.output)))
         self._work, self._own = boxes_network.box_work(self._net), boxes_search.scratch(self._net)
         self._fun = boxes_clip.functions_room(self._net.inputs)
         self._lower, self._upper = box.lower.numpy().ravel(), box.upper.numpy().ravel()

@@ -34,6 +34,8 @@ LARGEST_SLACK = 1e25
 one of those that were taken together, which may have been 2^20 times as large (`rewrite.HARMLESS`)."""
 INPUT_SLACK = 2.0**-44
 """Share of an input's magnitude that pays for float64 rounding where a backward pass meets the box."""
+SUM_ROUNDING = 2.0**-50
+"""More than one float64 addition may be off, of the sizes added."""
 
 
 def rounding_slack(op: Op, operands: list[Bounds], unit: float) -> Tensor | None:
@@ -49,16 +51,16 @@ def rounding_slack(op: Op, operands: list[Bounds], unit: float) -> Tensor | None
     if isinstance(op, Conv | Linear):
         terms = op.weight[0].numel()
         bias = bias_magnitude(op)
-        total = replace(op, weight=op.weight.abs(), bias=bias).forward(_magnitude(operands[0]))
+        total = replace(op, weight=op.weight.abs(), bias=bias).forward(magnitude(operands[0]))
         return _grown(terms + op.roundings + FUSED_ROUNDINGS, unit) * total + terms * TINY
     if isinstance(op, Scale):
-        total = op.factor.abs() * _magnitude(operands[0]) + bias_magnitude(op)
+        total = op.factor.abs() * magnitude(operands[0]) + bias_magnitude(op)
         return _grown(1 + op.roundings + FUSED_ROUNDINGS, unit) * total + TINY
     if isinstance(op, Add):
-        total = _magnitude(operands[0]) + _magnitude(operands[1])
+        total = magnitude(operands[0]) + magnitude(operands[1])
         return _grown(2 + op.roundings + FUSED_ROUNDINGS, unit) * total + TINY
     if isinstance(op, Relu) and op.slope is not None and op.linear is not None and op.intercept is not None:
-        total = op.slope.abs() * _magnitude(operands[0]) + op.intercept.abs()
+        total = op.slope.abs() * magnitude(operands[0]) + op.intercept.abs()
         return torch.where(op.linear, _grown(3, unit) * total + 3 * TINY, torch.zeros_like(total))
     if isinstance(op, Smooth):
         return torch.full_like(operands[0].lb, SMOOTH_ROUNDING * unit / FLOAT32_UNIT)
@@ -70,13 +72,22 @@ def _grown(roundings: int, unit: float) -> float:
     return roundings * unit * (1.001 + 2.0 * roundings * unit)
 
 
-def _magnitude(bounds: Bounds) -> Tensor:
+def magnitude(bounds: Bounds) -> Tensor:
+    """Returns the largest size within bounds, elementwise."""
     return torch.maximum(bounds.lb.abs(), bounds.ub.abs())
 
 
 def input_slack(box: Box) -> Tensor:
     """Returns the inputs' share, `(batch, *input_shape)`."""
     return INPUT_SLACK * torch.maximum(box.lower.abs(), box.upper.abs())
+
+
+def sum_share(outputs: int) -> float:
+    """Returns the share of `|C| |y|` that pays for summing up the coefficients of a margin `C y` over so many outputs.
+
+    Outputs may be copies of one value; its coefficient is then a sum, which may round more than what is left of it.
+    """
+    return (outputs + FUSED_ROUNDINGS) * SUM_ROUNDING
 
 
 def widened(bounds: Bounds, slack: Tensor | None) -> Bounds:

@@ -16,6 +16,7 @@ from harness.verifier.kernels import passes
 from harness.verifier.kernels.contract import LANES
 from harness.verifier.kernels.passes import UNSTABLE, Array, Matrix, State, Work
 from harness.verifier.patience import tick
+from harness.verifier.rounding import sum_share
 from harness.verifier.sparse import Segment, SparseNetwork
 
 TOGETHER = 16 * LANES
@@ -49,7 +50,13 @@ class SparseBounds:
         passes.lower_bounds_of_outputs(
             np.ascontiguousarray(C), net.output, self.matrix, self.state, net.inputs, scratch(net), result
         )
-        return result
+        return result - self.summing(C)
+
+    def summing(self, C: Array) -> Array:
+        """Returns what it may cost margins `C y`, `(len(C),)`, that their coefficients are summed up."""
+        output = self.network.output
+        cost: Array = sum_share(len(output)) * (np.abs(C) @ self.state.magnitude[output])
+        return cost
 
     def unstable(self) -> NDArray[np.int64]:
         """Returns the rows whose activation is neither zero nor affine over the box, in order."""

@@ -78,7 +78,7 @@ def fold_sparse(found: SparseBounds, C: Array, rhs: Array) -> FoldedNetwork:
     back = np.empty(len(unstable) + len(C), np.int64)
     back[place[net.inputs + order] - net.inputs] = np.arange(len(order))
     back[len(order) :] = np.arange(len(order), len(back))
-    return _assembled(found, folder, back, unstable, rhs)
+    return _assembled(found, folder, back, unstable, rhs + found.summing(C) + RHS_ROUNDING * np.abs(rhs))
 
 
 def _processing_order(found: SparseBounds, unstable: Array) -> Array:
@@ -90,8 +90,8 @@ def _processing_order(found: SparseBounds, unstable: Array) -> Array:
     return np.concatenate(parts)
 
 
-def _assembled(found: SparseBounds, folder: _Folder, back: Array, unstable: Array, rhs: Array) -> FoldedNetwork:
-    """Puts the folded rows into the network's order, by rows and by columns."""
+def _assembled(found: SparseBounds, folder: _Folder, back: Array, unstable: Array, least: Array) -> FoldedNetwork:
+    """Puts the folded rows into the network's order, by rows and by columns; `least`: what margins have to exceed."""
     net, n = found.network, len(unstable)
     length, constant, slack = (
         np.concatenate(a) if a else np.zeros(0) for a in (folder.lengths, folder.constants, folder.slacks)
@@ -117,7 +117,7 @@ def _assembled(found: SparseBounds, folder: _Folder, back: Array, unstable: Arra
         SparseRows(start[: n + 1], column[:hidden], value[:hidden]),
         SparseColumns(new_start, row, new_value),
         slack[:n],
-        constant[n:] - rhs - slack[n:] - RHS_ROUNDING * np.abs(rhs),
+        constant[n:] - slack[n:] - least,
         C,
         found.lb[unstable],
         found.ub[unstable],
