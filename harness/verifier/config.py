@@ -56,7 +56,7 @@ class EngineConfig:
     """Relative to the size of the neuron's coefficient."""
     workers: int = 2
     """Inputs in branch and bound at the same time, each in its own thread."""
-    tiny_slices: int = 4
+    tiny_slices: int = 2
     """Slices of work (0.05 to 0.1 s) that an input's search gets before those of the other inputs have had theirs."""
     small_slices: int = 12
     """Slices before a tree counts as large, which is worth a longer attack and better bounds."""
