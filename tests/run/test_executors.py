@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-from conftest import MakeJob
 
 from harness.domain import Job, ToolAnswer, Verdict
 from harness.run.executors import LocalExecutor
 from harness.tools.contract import Answered
+
+MakeJob = Callable[..., Job]
 
 
 class Keeping:
