@@ -57,7 +57,8 @@ def test_the_keys_of_the_contract_and_no_others(summary: dict[str, Any]) -> None
     assert list(summary) == [
         *("schema", "benchmark", "variants", "inputs", "timeout_s", "device", "eps", "timeout_on", "max_domains"),
         *("baseline", "inputs_of", "asked", "labelled", "title", "protocol", "command", "started_at", "finished_at"),
-        *("seed", "tool", "rules", "titles", "published", "provenance", "complete", "transitions", "conflicts"),
+        *("seed", "tool", "rules", "arithmetic", "titles", "published", "provenance", "complete", "transitions"),
+        "conflicts",
     ]
     assert list(summary["variants"]["baseline"]) == [
         *("sets", "SA", "RA", "VA", "UNR", "UNR_nonlinear", "measured", "stages", "errors", "missing", "domains"),
