@@ -38,6 +38,18 @@ pathlib.Path("/tmp/x").touch()
 pathlib.Path("/results/x").touch()
 """
 
+FILL = """
+import json, sys
+from pathlib import Path
+from harness.tools import tree
+from harness.tools.supervise import Step, supervise
+fill = "kept = []\\nwhile True: kept.append(bytearray(b'x') * 2**20)"
+(report,) = supervise([Step([sys.executable, "-c", fill], 600.0, Path("/tmp"))], Path("/tmp/log"))
+print(json.dumps([report.stopped, report.peak_bytes, tree.total_bytes()]))
+"""
+"""A tool without a limit of its own takes all memory that there is."""
+SMALL = 2 * 2**30
+
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
@@ -68,6 +80,16 @@ def test_only_results_and_tmp_can_be_written(image: str, results: Path) -> None:
 
 def test_the_image_is_no_larger_than_stated(image: str) -> None:
     assert int(docker("image", "inspect", "--format", "{{.Size}}", image).stdout) < LARGEST
+
+
+def test_a_tool_is_ended_before_the_machine_has_no_memory_left(image: str) -> None:
+    """A container's memory stands for a machine's; beyond it the kernel would end something, whatever it is."""
+    memory = ("--memory", str(SMALL), "--memory-swap", str(SMALL))
+    done = docker("run", "--rm", *LOCKED, *memory, image, "python", "-c", FILL)
+    assert done.returncode == 0, done.stderr
+    stopped, peak, total = json.loads(done.stdout)
+    assert (stopped, total) == ("host", SMALL)
+    assert SMALL / 2 < peak < SMALL
 
 
 def test_a_stopped_run_is_resumed_to_the_results_of_an_uninterrupted_one(
