@@ -210,6 +210,16 @@ def test_what_was_compiled_is_noted_for_the_sources_alone(tmp_path: Path) -> Non
     assert not was_compiled("neurons", there)
 
 
+def test_what_was_compiled_for_another_processor_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {VARIABLE: str(tmp_path / f"lg-bench-{16 * 'd'}")}
+    Path(environ[VARIABLE]).mkdir()
+    note_compiled("neurons", environ)
+    monkeypatch.setattr(kernels.cache, "_processor", lambda: "another")
+    assert not was_compiled("neurons", environ)
+
+
 def test_without_a_folder_of_ours_nothing_is_noted(tmp_path: Path) -> None:
     for environ in ({}, {VARIABLE: str(tmp_path)}, {VARIABLE: str(tmp_path / f"lg-bench-{16 * 'c'}")}):
         note_compiled("neurons", environ)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
+import platform
 import re
 import shutil
 import stat
@@ -18,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -81,7 +83,7 @@ def use_keyed_cache(
 
 
 def was_compiled(what: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Returns whether `note_compiled` was called here for the sources, by any process of this Python and Numba.
+    """Returns whether `note_compiled` was called here for these sources, on such a processor with such a Numba.
 
     It says what a call is likely to take, no more: the code itself may have been removed.
     """
@@ -100,8 +102,20 @@ def note_compiled(what: str, environ: Mapping[str, str] = os.environ) -> None:
 def _mark(what: str, environ: Mapping[str, str]) -> Path | None:
     directory = Path(environ.get(VARIABLE, ""))
     version = sys.modules["numba"].__version__ if "numba" in sys.modules else importlib.metadata.version("numba")
-    name = f"{what}-{sys.implementation.cache_tag}-numba-{version}.compiled"
+    name = f"{what}-{sys.implementation.cache_tag}-numba-{version}-{_processor()}.compiled"
     return directory / name if _OURS.fullmatch(directory.name) else None
+
+
+@cache
+def _processor() -> str:
+    """Returns what differs between kinds of processors, which compiled code is for; where it is not told, the same."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    first = {line.partition(":")[0].strip(): line for line in reversed(lines)}
+    kind = first.get("model name", ""), first.get("flags", ""), platform.machine()
+    return hashlib.sha256("\0".join(kind).encode()).hexdigest()[:8]
 
 
 def _bases(folder: Path, environ: MutableMapping[str, str]) -> Iterator[Path]:
