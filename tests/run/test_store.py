@@ -26,7 +26,7 @@ from harness.domain import (
     WitnessCheck,
     WitnessVerdict,
 )
-from harness.run import schema
+from harness.run import digests, schema
 from harness.run.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -224,6 +224,25 @@ def test_what_was_stored_before_a_kill_is_there_after_it(tmp_path: Path) -> None
         told = 50 + len(writer.stdout.read().splitlines())
     with Store.open(path, create=True) as store:
         assert {row.index for row in store.rows()} >= set(range(told - 1))
+
+
+def test_a_ctrl_c_within_a_statement_is_a_ctrl_c(
+    tmp_path: Path, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite calls our digest of a row, and makes an error of its own of whatever is raised in there."""
+
+    def interrupted(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "results.db"
+    with Store.open(path, create=True) as store:
+        store.add(make_result(), tool="builtin")
+    monkeypatch.setattr(digests, "digest", interrupted)
+    with pytest.raises(KeyboardInterrupt), Store.open(path) as store:
+        store.meta["later"] = 1
+    monkeypatch.undo()
+    with Store.open(path) as store:
+        assert (len(store.rows()), store.meta.get("later")) == (1, None)
 
 
 def test_nothing_there_is_a_usage_error_and_makes_nothing(tmp_path: Path) -> None:
