@@ -82,10 +82,10 @@ def test_an_input_whose_bounds_take_too_long_times_out_and_the_others_are_decide
     }
     genuine = engine_module.bound_root
 
-    def bound(graph: Graph, sparse: SparseNetwork | None, box: Box) -> Root:
+    def bound(graph: Graph, sparse: SparseNetwork | None, box: Box, unit: float) -> Root:
         while float(box.centre.mean()) < 0.45:
             tick()
-        return genuine(graph, sparse, box)
+        return genuine(graph, sparse, box, unit)
 
     monkeypatch.setattr(engine_module, "bound_root", bound)
     answers = decide_all(model, properties, Limits(1.5, "work"))
