@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.domain import UsageError
+from harness.run.access import usable_folder
 
 LOCK_NAME = "run.lock"
 """The lock's file in the run folder; it stays there, only the lock on it comes and goes."""
@@ -30,8 +31,9 @@ def run_lock(folder: Path) -> Iterator[None]:
         raise UsageError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
     try:
         _take(handle, folder)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode("ascii"), 0)
+        with usable_folder(folder):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode("ascii"), 0)
         yield
     finally:
         os.close(handle)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -55,4 +56,21 @@ def test_the_folder_is_made(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="choose another --out"), run_lock(tmp_path / "file" / "run"):
+        pass
+
+
+def test_a_full_disk_is_a_usage_error_and_leaves_the_folder_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with (
+        pytest.raises(UsageError, match="No space left on device.*check permissions and free space"),
+        run_lock(tmp_path),
+    ):
+        pytest.fail("the block was entered")
+    monkeypatch.undo()
+    with run_lock(tmp_path):
         pass
