@@ -67,7 +67,7 @@ def test_a_full_disk_is_a_usage_error_and_leaves_the_folder_free(
 
     monkeypatch.setattr(os, "pwrite", full)
     with (
-        pytest.raises(UsageError, match="No space left on device.*check permissions and free space"),
+        pytest.raises(UsageError, match=r"No space left on device.*check permissions and free space"),
         run_lock(tmp_path),
     ):
         pytest.fail("the block was entered")
