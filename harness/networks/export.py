@@ -150,8 +150,7 @@ def write_onnx_gz(path: Path, data: bytes) -> None:
 def round_weights_(model: nn.Module, kind: str) -> nn.Module:
     """Rounds every parameter to the nearest value that a shorter type holds; types, masks and buffers stay as they are.
 
-    The network stays a float32 network, whose zipped file is smaller: by half as float16, by two thirds as bfloat16.
-    Nothing is changed on an error.
+    The network stays a float32 network, whose zipped file is smaller. Nothing is changed on an error.
 
     Args:
         model: the network.

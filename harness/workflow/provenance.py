@@ -48,7 +48,8 @@ def provenance(plan: RunPlan, networks: Mapping[str, str], tool_identity: str, s
 def engine_settings(source: Path) -> dict[str, str]:
     """Returns our engine's settings by name, of its attacks too, as its source states them; empty without the source.
 
-    They are read and not imported: runs are led where torch is not installed. Seed and device are told elsewhere.
+    They are read and not imported: runs are led where torch is not installed. Seed, device and arithmetic are the run's
+    own and told elsewhere.
     """
     path = source / ENGINE_CONFIG
     if not path.is_file():
@@ -59,7 +60,7 @@ def engine_settings(source: Path) -> dict[str, str]:
         node.target.id: ast.unparse(node.value)
         for node in itertools.chain(*bodies)
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None
-        if node.target.id not in ("seed", "device")
+        if node.target.id not in ("seed", "device", "arithmetic")
     }
 
 

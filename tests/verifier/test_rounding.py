@@ -10,10 +10,12 @@ from nets import Array, Net, box_around, graph_of, samples
 from numpy.typing import NDArray
 from test_sparse import sparse_of
 
+from harness.domain import ARITHMETICS
+from harness.verifier.config import EngineConfig
 from harness.verifier.crown import root_bounds
 from harness.verifier.graph import Add, Conv, Graph, Linear, Relu, Scale
 from harness.verifier.interval import Bounds, Box
-from harness.verifier.rounding import FLOAT32_UNIT, rounding_slack, widened
+from harness.verifier.rounding import FLOAT32_UNIT, UNITS, rounding_slack, widened
 from harness.verifier.sparse import SparseNetwork
 from harness.verifier.sparse_bounds import bound_box
 
@@ -166,3 +168,8 @@ def test_what_only_moves_values_is_exact() -> None:
     bounds = Bounds(zero - 1, zero + 1)
     assert widened(bounds, None) is bounds
     assert widened(bounds, zero + 0.5).lb.tolist() == [[-1.5] * 3]
+
+
+def test_every_arithmetic_that_can_be_asked_for_has_its_unit() -> None:
+    assert tuple(UNITS) == ARITHMETICS
+    assert EngineConfig().arithmetic == ARITHMETICS[0]

@@ -13,7 +13,7 @@ from harness.workflow.provenance import engine_settings
 def test_settings_are_those_of_the_engine() -> None:
     found = engine_settings(REPOSITORY)
     own = EngineConfig()
-    assert found.keys() == {field.name for field in fields(EngineConfig)} - {"seed", "device"}
+    assert found.keys() == {field.name for field in fields(EngineConfig)} - {"seed", "device", "arithmetic"}
     for name, text in found.items():
         assert eval(text, {"AttackConfig": AttackConfig}) == getattr(own, name)
 
