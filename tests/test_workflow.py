@@ -234,6 +234,24 @@ def test_an_interruption_in_the_clean_check_is_resumable(spec: BenchmarkSpec, tm
     assert (second.interrupted, second.missing) == (False, 0)
 
 
+def test_an_interruption_once_everything_is_stored_is_none(
+    spec: BenchmarkSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_row = Store.add
+
+    def interrupted_after_the_last(store: Store, result: InstanceResult, *, tool: str) -> bool:
+        stored = store_row(store, result, tool=tool)
+        if len(store.rows()) == 2 * INPUTS:
+            raise KeyboardInterrupt
+        return stored
+
+    monkeypatch.setattr(Store, "add", interrupted_after_the_last)
+    done = run(spec, tmp_path / "out")
+    assert (done.interrupted, done.missing) == (False, 0)
+    assert done.summary["complete"]
+    assert done.summary["finished_at"]
+
+
 class Killed(BaseException):
     """Stands for the end of the process: nothing catches it."""
 

@@ -84,7 +84,8 @@ def run_jobs(
                     for one in own:
                         on_result(one)
     except KeyboardInterrupt:
-        logger.warning("interrupted with %d jobs open", len(waiting))
+        if waiting:
+            logger.warning("interrupted; what is decided is kept")
     except ExecutorLostError as error:
         logger.warning("ended with %d jobs open: %s", len(waiting), error)
     return RunOutcome(done, skipped, errors, interrupted=bool(waiting))

@@ -75,10 +75,12 @@ def finish(run: PlannedRun, store: Store, *, interrupted: bool) -> RunSummary:
     """Writes summary.json, results.csv, counterexamples/, transfer.json and report.html from the planned jobs' results.
 
     Only those count: a folder that was resumed with other limits or fewer inputs also has the rows of before. Conflicts
-    are looked for among all.
+    are looked for among all. An interruption after which every planned job has its row has left nothing to go on with,
+    and is none.
     """
     folder = run.plan.out
     results = store.rows(run.places)
+    interrupted = interrupted and len(results) < len(run.places)
     header = replace(run.header, finished_at="" if interrupted else now())
     conflicts = [asdict(conflict) for conflict in find_conflicts(row.claim for row in store.rows())]
     summary = build_summary(rows_from_store(results), header, run.manifests, conflicts)
