@@ -74,7 +74,10 @@ def parse_counterexample(text: str, input_size: int, output_size: int, dtype: DT
         raise MalformedCounterexampleError("the text does not start with '(' and end with ')'")
     values: dict[str, list[float]] = {"X": [], "Y": []}
     position, end = 1, len(text) - 1
-    while text[position:end].strip():
+    # A pair ends with the white space behind it. No rest of the text is copied: a witness may have 10^5 pairs.
+    while position < end and text[position].isspace():
+        position += 1
+    while position < end:
         position = _read_pair(text, position, end, values)
     for name, size in (("X", input_size), ("Y", output_size)):
         if len(values[name]) != size and not (name == "Y" and not values["Y"]):
@@ -103,9 +106,7 @@ def _pairs(name: str, values: FloatArray) -> list[str]:
 
 
 def _read_pair(text: str, position: int, end: int, values: dict[str, list[float]]) -> int:
-    """Appends the pair at `position` to `values`; returns the position after it."""
-    while text[position].isspace():
-        position += 1
+    """Appends the pair at `position` to `values`; returns the position after it and its white space."""
     pair = _PAIR.match(text, position, end)
     if pair is None:
         raise MalformedCounterexampleError(f"expected '(X_i number)' at '{text[position : position + 30]}'")

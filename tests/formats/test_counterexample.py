@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 import numpy as np
 import pytest
@@ -49,6 +49,30 @@ def test_white_space_is_free(text: str) -> None:
     assert found.x.tolist() == [1]
     assert found.y is not None
     assert found.y.tolist() == [2]
+
+
+class Watched(str):
+    """A text that counts the characters that are copied out of it."""
+
+    __slots__ = ()
+
+    copied = 0
+
+    def strip(self, chars: str | None = None) -> Watched:
+        return Watched(str.strip(self, chars))
+
+    def __getitem__(self, place: SupportsIndex | slice) -> str:
+        part = str.__getitem__(self, place)
+        Watched.copied += len(part)
+        return part
+
+
+def test_the_work_is_in_proportion_to_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Watched, "copied", 0)
+    text = Watched(format_counterexample(Counterexample(np.ones(500, np.float32))))
+    assert parse_counterexample(text, 500, 1).x.size == 500
+    # With what is left copied at each pair it is 250 times the text.
+    assert Watched.copied <= len(text)
 
 
 @pytest.mark.parametrize(
