@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from stat import S_ISREG
 from typing import NamedTuple
 
 from harness.domain import Verdict
 from harness.formats.competition import verdict_of_word
 
-MAX_BYTES = 256 * 2**20
-"""Of a result file; a greater one is broken."""
+MAX_BYTES = 64 * 2**20
+"""Of a result file; a greater one is broken. A witness of a million inputs has half of it."""
 _EXCERPT = 60
 
 
@@ -26,8 +27,12 @@ class Said(NamedTuple):
 def read_result_file(path: Path) -> Said:
     """Returns what a result file says; one that is missing, empty or garbage is an error with the reason."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            return Said(Verdict.ERROR, None, f"the result file has {path.stat().st_size} bytes")
+        state = path.stat()
+        # A pipe would be waited for, and a device read, for ever.
+        if not S_ISREG(state.st_mode):
+            return Said(Verdict.ERROR, None, "the result file is no plain file")
+        if state.st_size > MAX_BYTES:
+            return Said(Verdict.ERROR, None, f"the result file has {state.st_size} bytes")
         return interpret(path.read_bytes())
     except FileNotFoundError:
         return Said(Verdict.ERROR, None, "no result file was written")

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from harness.domain import Job, LgBenchError, ToolAnswer, UsageError, Verdict
 from harness.formats.instances import format_seconds
 from harness.tools.contract import Answered, OnProgress, Progress
-from harness.tools.result_file import Said, read_result_file
+from harness.tools.result_file import MAX_BYTES, Said, read_result_file
 from harness.tools.staging import StagedInstance, staged
 from harness.tools.supervise import Step, StepReport, ToolBounds, foreign_environment, last_line, supervise
 
@@ -229,10 +229,11 @@ def answer_of(reports: Sequence[StepReport], said: Said, last: str, limit_s: flo
 
 
 def _keep(result: Path, kept: Path) -> None:
-    """Leaves the result file of the last attempt beside the log; none where it wrote none."""
+    """Leaves the result file of the last attempt beside the log; none where it wrote none that could be read."""
     kept.unlink(missing_ok=True)
-    if result.is_file():
-        shutil.move(result, kept)
+    # Its content: what a link of the tool's names is removed with the tool's folder.
+    if result.is_file() and result.stat().st_size <= MAX_BYTES:
+        shutil.copyfile(result, kept)
 
 
 def _revision(folder: Path) -> str:

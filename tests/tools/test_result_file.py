@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,16 @@ def test_reasons_name_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path.unlink()
     path.mkdir()
     assert read_result_file(path).verdict is Verdict.ERROR
+
+
+def test_what_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
+    pipe, device = tmp_path / "pipe", tmp_path / "device"
+    os.mkfifo(pipe)
+    # Of the device's content there is no end, and the pipe is never written.
+    device.symlink_to("/dev/zero")
+    for path in (pipe, device, tmp_path):
+        said = read_result_file(path)
+        assert (said.verdict, said.message) == (Verdict.ERROR, "the result file is no plain file")
+    (tmp_path / "written").write_text("unsat\n")
+    (tmp_path / "link").symlink_to("written")
+    assert read_result_file(tmp_path / "link").verdict is Verdict.UNSAT

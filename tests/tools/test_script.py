@@ -151,6 +151,25 @@ def folder_with(tmp_path: Path, run: str, prepare: str = "") -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    ("run", "verdict", "kept"),
+    [
+        ('mkfifo "$5"', Verdict.ERROR, None),
+        ('ln -s /dev/zero "$5"', Verdict.ERROR, None),
+        ('truncate -s 3T "$5"', Verdict.ERROR, None),
+        ('echo unsat > "$5.mine"; ln -s "$5.mine" "$5"', Verdict.UNSAT, "unsat\n"),
+    ],
+)
+def test_whatever_stands_for_the_result_file_is_read_to_an_end(
+    tmp_path: Path, job: Job, run: str, verdict: Verdict, kept: str | None
+) -> None:
+    tool = ScriptTool("x", ScriptFolder(folder_with(tmp_path, run)), tmp_path / "logs")
+    assert answer(tool, job).verdict is verdict
+    left = list((tmp_path / "logs" / "x").glob("*.result"))
+    assert [path.read_text() for path in left if not path.is_symlink()] == ([] if kept is None else [kept])
+    assert all(path.lstat().st_size < 100 for path in left), "3 TiB are not for the run folder"
+
+
 def test_scripts_are_called_as_the_competition_does(tmp_path: Path, job: Job) -> None:
     folder = folder_with(
         tmp_path,
