@@ -123,9 +123,10 @@ class Judge:
         replayed = self._replayed(job, answer) if said is Verdict.SAT else None
         witness = None if replayed is None else replayed.check
         verdict, why = judgement(said, is_late(job.limits, wall_s, work_s), witness)
-        changed = self._changed(job) if verdict is Verdict.UNSAT else ""
+        # A counterexample was replayed on the planned files, wherever it is from; of an error nothing is believed.
+        changed = "" if verdict in (Verdict.SAT, Verdict.ERROR) else self._changed(job)
         if changed:
-            verdict, why = Judgement(Verdict.ERROR, f"unsat, but {changed}")
+            verdict, why = Judgement(Verdict.ERROR, f"{said.value}, but {changed}")
         return InstanceResult(
             job,
             verdict,

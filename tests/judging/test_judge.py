@@ -145,15 +145,22 @@ def test_only_sat_is_replayed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["network", "property"])
-def test_a_proof_about_files_that_were_not_planned_is_none(job: Job, file: str) -> None:
+@pytest.mark.parametrize("said", [Verdict.UNSAT, Verdict.UNKNOWN, Verdict.TIMEOUT])
+def test_an_answer_about_files_that_were_not_planned_is_none(job: Job, said: Verdict, file: str) -> None:
     judge = Judge()
-    assert judge.judge(job, answer(Verdict.UNSAT)).verdict is Verdict.UNSAT
+    assert judge.judge(job, answer(said)).verdict is said
     path: Path = getattr(job.instance, file)
     path.write_bytes(linear_model(np.eye(2) * 2) if file == "network" else path.read_bytes() + b"; edited\n")
-    result = judge.judge(job, answer(Verdict.UNSAT))
+    result = judge.judge(job, answer(said))
     assert (result.verdict, result.tool_verdict) == (Verdict.ERROR, None)
-    assert result.message.startswith(f"unsat, but {path}: changed since the run was planned")
-    assert judge.judge(job, answer(Verdict.UNKNOWN)).verdict is Verdict.UNKNOWN
+    assert result.message.startswith(f"{said.value}, but {path}: changed since the run was planned")
+
+
+def test_a_late_proof_about_other_files_is_no_claim(job: Job) -> None:
+    job.instance.network.write_bytes(linear_model(np.eye(2) * 2))
+    late = replace(answer(Verdict.UNSAT), work_s=2 * job.limits.timeout_s, wall_s=2 * job.limits.timeout_s)
+    result = Judge().judge(job, late)
+    assert (result.verdict, result.tool_verdict) == (Verdict.ERROR, None)
 
 
 def test_a_tool_cannot_claim_the_clean_check(job: Job) -> None:
