@@ -4,7 +4,7 @@ Usage: `crash_points.py FOLDER PLAN`. `FOLDER` holds the benchmark `tiny`. `PLAN
 null | [numbers]}`. A point is the number of a change to the run folder: a file opened for writing, a rename, a folder
 made, a file removed (Python's audit events), an SQL statement that writes, or a question to the tool. With null the
 points of a run that nobody disturbs are listed; else each is tried and reported, one JSON object a line. The tool is a
-dummy within the process; it notes what it is asked outside of the run folder.
+dummy within the process; it notes what it is asked in a pipe, which no fault touches.
 
 Modes: `kill` (SIGKILL), `interrupt` (SIGINT), `full` (the disk is full from then on; the run folder is on a tmpfs that
 this program mounts, so it has to run in a mount namespace of its own), `limit` (no file may grow any more).
@@ -51,7 +51,7 @@ def answer(job):
 
 
 class NotingTool(DummyTool):
-    """Notes what it is asked, durably before it answers."""
+    """Notes what it is asked before it answers."""
 
     def __init__(self, notes, points):
         super().__init__(answer)
@@ -136,16 +136,16 @@ def fill(path):
 
 
 def run(root, out, at, mode, resume):
-    """Carries out the main job in a forked process; returns its wait status and what it said."""
-    notes = os.open(root / f"{out.name}.asked", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    """Carries out the main job in a forked process; returns its wait status, what it said and what was asked."""
+    asked, notes = os.pipe()
     said, saying = os.pipe()
     pid = os.fork()
     if pid:
         os.close(saying)
         os.close(notes)
-        with os.fdopen(said) as stream:
-            text = stream.read()
-        return os.waitpid(pid, 0)[1], text
+        with os.fdopen(said) as stream, os.fdopen(asked) as keys:
+            text, noted = stream.read(), keys.read().split()
+        return os.waitpid(pid, 0)[1], text, noted
     code = 70
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -209,11 +209,10 @@ def figures(out):
 
 def try_point(root, base, at, mode):
     out = base / f"{mode}-{at}"
-    notes = root / f"{out.name}.asked"
-    first, said = run(root, out, at, mode, resume=False)
+    first, said, _ = run(root, out, at, mode, resume=False)
     (base / BALLAST).unlink(missing_ok=True)
-    before, asked_before = table_after_fault(out), notes.read_text().split()
-    second, said_after = run(root, out, None, mode, resume=True)
+    before = table_after_fault(out)
+    second, said_after, asked_after = run(root, out, None, mode, resume=True)
     report = {
         "point": at,
         "first": first,
@@ -221,7 +220,7 @@ def try_point(root, base, at, mode):
         "before": before,
         "second": second,
         "said_after": said_after,
-        "asked_after": notes.read_text().split()[len(asked_before) :],
+        "asked_after": asked_after,
     }
     if second == 0:
         report |= {"table": table(out), "figures": figures(out)}
@@ -238,7 +237,7 @@ def main_program():
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "none", base], check=True)
     if plan["points"] is None:
         out = base / "whole"
-        status, said = run(root, out, None, plan["mode"], resume=False)
+        status, said, _ = run(root, out, None, plan["mode"], resume=False)
         points = json.loads((root / "points").read_text())
         whole = {"status": status, "said": said, "points": points, "table": table(out), "figures": figures(out)}
         print(json.dumps(whole))
