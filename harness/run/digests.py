@@ -43,6 +43,8 @@ _WRONG = (
     "(SELECT COUNT(*) FROM meta_digests d LEFT JOIN meta m USING (name) "
     "WHERE m.name IS NULL OR d.digest IS NOT digest(m.name, m.value))"
 )
+_EDITED_RESULTS = "SELECT variant, idx FROM results WHERE digest IS NULL ORDER BY variant, idx"
+_EDITED_METAS = "SELECT name FROM meta WHERE name NOT IN (SELECT name FROM meta_digests) ORDER BY name"
 
 
 def digest(*values: Value) -> bytes:
@@ -82,6 +84,16 @@ def note_result(connection: sqlite3.Connection, row: Mapping[str, Value]) -> Non
 def note_meta(connection: sqlite3.Connection, names: Iterable[str]) -> None:
     """Writes the digests of values of the header, in the transaction that wrote them."""
     connection.executemany(_NOTE_META, [(name,) for name in names])
+
+
+def edited(connection: sqlite3.Connection) -> tuple[list[tuple[str, int]], list[str]]:
+    """Returns what others have changed by SQL: variant and index of results, and names of the header's values.
+
+    In a store without digests nothing is known of it.
+    """
+    if not has_digests(connection):
+        return [], []
+    return connection.execute(_EDITED_RESULTS).fetchall(), [name for (name,) in connection.execute(_EDITED_METAS)]
 
 
 def wrong_rows(connection: sqlite3.Connection) -> int:

@@ -88,11 +88,12 @@ MIGRATE_FROM_1 = f"ALTER TABLE results ADD COLUMN prepare_s {COLUMNS['prepare_s'
 SET_VERSION = f"UPDATE meta SET value = '{SCHEMA_VERSION}' WHERE name = 'schema_version'"
 COUNTEREXAMPLE = (
     "SELECT counterexample_x, counterexample_x_dtype, counterexample_y, counterexample_y_dtype "
-    "FROM results WHERE key = ? AND counterexample_x IS NOT NULL LIMIT 1"
+    f"FROM results WHERE key = ? AND counterexample_x IS NOT NULL ORDER BY {_FINAL} DESC LIMIT 1"
 )
+"""Of several rows of a key one may still hold what an earlier attempt claimed: an error, which is tried again."""
 RECORD = (
     "SELECT root_margins, domains, entered_bab, neurons, unstable_nonlinear, unstable_masks "
-    "FROM results WHERE key = ? AND domains IS NOT NULL LIMIT 1"
+    f"FROM results WHERE key = ? AND domains IS NOT NULL ORDER BY {_FINAL} DESC LIMIT 1"
 )
 
 

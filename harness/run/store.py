@@ -13,15 +13,16 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.domain import Counterexample, EngineRecord, InstanceResult, Job, UsageError
 from harness.formats.engine_protocol import decode_record
 from harness.run import schema
 from harness.run.access import readable_store, reading_connection
-from harness.run.digests import create_digests, has_digests, know_digests, note_result, wrong_rows
+from harness.run.digests import create_digests, edited, has_digests, know_digests, note_result, wrong_rows
 from harness.run.meta import Meta
 from harness.run.stored import Place, StoredResult, row_to_result
 
@@ -181,14 +182,18 @@ class Store:
             found = [row_to_result(row) for row in self._db.execute(self._rows)]
         return found if wanted is None else [row for row in found if row.place in wanted]
 
+    def edited(self) -> tuple[list[tuple[str, int]], list[str]]:
+        """Returns what was changed by SQL since it was written; see `digests.edited`."""
+        with readable_store(self._path):
+            return edited(self._db)
+
     def counterexample(self, key: str) -> Counterexample | None:
         """Returns the counterexample of a job as it was judged; None where there is none."""
         with readable_store(self._path):
             row = self._db.execute(schema.COUNTEREXAMPLE, (key,)).fetchone()
-        if row is None:
-            return None
-        x = np.frombuffer(row[0], np.dtype(row[1]))
-        return Counterexample(x, None if row[2] is None else np.frombuffer(row[2], np.dtype(row[3])))
+            if row is None:
+                return None
+            return Counterexample(_array(*row[:2]), None if row[2] is None else _array(*row[2:]))
 
     def record(self, key: str) -> EngineRecord | None:
         """Returns what our engine kept of a job, with root margins and masks; None where it said nothing."""
@@ -207,6 +212,13 @@ class Store:
                 "unstable": None if masks is None else json.loads(masks),
             }
         )
+
+
+def _array(data: object, dtype: object) -> NDArray[Any]:
+    try:
+        return np.frombuffer(data, np.dtype(dtype))  # type: ignore[call-overload, no-any-return]
+    except TypeError as error:
+        raise ValueError(f"a counterexample is no array of {dtype!r}: {error}") from error
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.domain import Job, ResultSet, Stage, Verdict, WitnessCheck, WitnessVerdict
+from harness.domain import Job, Limits, ResultSet, Stage, Verdict, WitnessCheck, WitnessVerdict
 from harness.judging.conflicts import Claim
 
 Place = tuple[str, str, int]
@@ -114,14 +114,28 @@ ROW_COLUMNS = (
 )
 """The columns that `row_to_result` takes, in its order."""
 
+_TEXTS = ("key", "variant", "network", "network_sha256", "property", "property_sha256", "tool", "timeout_on")
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys((*_TEXTS, "verdict", "result_set", "message", "finished_at"), str),
+    **dict.fromkeys(("timeout_s", "wall_s", "work_s", "prepare_s"), int | float),
+    **dict.fromkeys(("max_domains", "domains", "entered_bab", "neurons", "unstable", "unstable_nonlinear"), int | None),
+    "idx": int,
+}
+"""What may stand in a column; text or nothing in those that are not named."""
+
 
 def row_to_result(row: Sequence[Any]) -> StoredResult:
     """Returns the stored result of a database row with the columns `ROW_COLUMNS`.
 
     Raises:
-        ValueError: a word in the row is not one that this version knows.
+        ValueError: a word in the row is not one that this version knows, or a value is not of its column's kind, as
+            somebody else may have written it.
     """
     raw = dict(zip(ROW_COLUMNS, row, strict=True))
+    for name, value in raw.items():
+        if not isinstance(value, _KINDS.get(name, str | None)):
+            raise ValueError(f"{name} is {value!r}")
+    Limits(raw["timeout_s"], raw["timeout_on"], raw["max_domains"])
     witness = raw.pop("witness_verdict")
     message = raw.pop("witness_message")
     renamed = {"index": raw.pop("idx"), "network_name": raw.pop("network"), "property_name": raw.pop("property")}

@@ -139,6 +139,14 @@ def audit_run(
     tell = told or (lambda _words, _done, _total: None)
     found = Audit(str(folder))
     with Store.read(folder / STORE_FILE) as store:
+        changed, values = store.edited()
+        for variant, index in changed:
+            found.disagree("result", f"{variant} {index}", "was changed in the store since it was written")
+        for name in values:
+            found.disagree("result", f"{STORE_FILE}, {name}", "was changed in the store since it was written")
+        if values:
+            found.notes.append("what the run says of itself was changed, so nothing more can be compared")
+            return found
         rows = planned_rows(store)
         header = RunHeader.from_json(store.meta.get(HEADER_META) or {})
         found.results, found.unsat = len(rows), sum(row.verdict is Verdict.UNSAT for row in rows)

@@ -165,6 +165,52 @@ def test_a_twin_that_failed_before_takes_over_the_result(
     assert {row.verdict for row in store.rows()} == {Verdict.UNSAT}
 
 
+def test_of_twins_the_final_one_says_what_a_key_has(store: Store, make_job: MakeJob, make_result: MakeResult) -> None:
+    def claim(value: float, domains: int, verdict: Verdict, variant: str) -> InstanceResult:
+        point, record = Counterexample(np.array([value])), EngineRecord(domains=domains)
+        return make_result(make_job("k", variant=variant), verdict=verdict, counterexample=point, record=record)
+
+    # Killed between two rows of one key: the first in the order of the table still has a wrong claim of before.
+    store.add(claim(1.0, 7, Verdict.ERROR, "a"), tool="x")
+    store.add(claim(2.0, 9, Verdict.SAT, "b"), tool="x")
+    found, record = store.counterexample("k"), store.record("k")
+    assert found is not None
+    assert record is not None
+    assert (found.x.tolist(), record.domains) == ([2.0], 9)
+
+
+def test_what_others_wrote_is_known(store: Store, tmp_path: Path, make_job: MakeJob, make_result: MakeResult) -> None:
+    for index in range(3):
+        store.add(make_result(make_job(f"k{index}", index=index)), tool="x")
+    store.meta.set_all({"header": 1, "jobs": []})
+    assert store.edited() == ([], [])
+    with sqlite3.connect(tmp_path / "run" / "results.db") as other:
+        other.execute("UPDATE results SET wall_s = 0 WHERE idx = 1")
+        other.execute("UPDATE meta SET value = '2' WHERE name = 'header'")
+    other.close()
+    assert store.edited() == ([("baseline", 1)], ["header"])
+
+
+@pytest.mark.parametrize("change", ["timeout_s = -1", "timeout_on = 'day'", "wall_s = 'long'", "message = x'00'"])
+def test_a_value_that_no_run_writes_is_one_clear_line(store: Store, make_result: MakeResult, change: str) -> None:
+    store.add(make_result(), tool="x")
+    store._db.execute(f"UPDATE results SET {change}")
+    with pytest.raises(UsageError, match="results file is damaged"):
+        store.rows()
+
+
+@pytest.mark.parametrize(
+    "change", ["counterexample_x = 'text'", "counterexample_x = x'00'", "counterexample_x_dtype = 'x'"]
+)
+def test_a_counterexample_that_is_no_array_is_one_clear_line(
+    store: Store, make_result: MakeResult, change: str
+) -> None:
+    store.add(make_result(counterexample=Counterexample(np.ones(2))), tool="x")
+    store._db.execute(f"UPDATE results SET {change}")
+    with pytest.raises(UsageError, match="results file is damaged"):
+        store.counterexample("k")
+
+
 def test_the_header_is_a_mapping_of_json_values(store: Store, tmp_path: Path) -> None:
     store.meta["benchmark"] = {"name": "cifar10_cnnb", "eps": 2 / 255, "variants": ["baseline"]}
     store.meta["device"] = None

@@ -162,6 +162,25 @@ def test_a_changed_result_is_found(run: Path, statement: str, where: str) -> Non
     assert (("result", "summary.json") in checks(found)) == (where == "net"), "the summary is of verdicts alone"
 
 
+@pytest.mark.parametrize("column", ["wall_s", "neurons", "message", "counterexample_y", "unstable_masks"])
+def test_a_change_that_nothing_else_follows_from_is_found(run: Path, column: str) -> None:
+    edit(run, f"UPDATE results SET {column} = 0 WHERE idx = 2")
+    assert ("result", "net 2") in checks(audited(run, 0))
+
+
+@pytest.mark.parametrize("value", ["'[1]'", "'null'", "'{\"variants\": []}'"])
+def test_a_changed_header_is_found_and_not_believed(run: Path, value: str) -> None:
+    edit(run, f"UPDATE meta SET value = {value} WHERE name = 'header'")
+    assert checks(audited(run, 0)) == {("result", "results.db, header")}
+
+
+@pytest.mark.parametrize("value", ["timeout_s = -1", "timeout_on = 'x'", "wall_s = 'long'", "idx = 'first'"])
+def test_a_result_that_no_run_has_is_one_clear_line(run: Path, value: str) -> None:
+    edit(run, f"UPDATE results SET {value} WHERE idx = 2")
+    with pytest.raises(UsageError, match=value.rsplit(maxsplit=1)[-1].strip("'")):
+        audited(run, 0)
+
+
 def test_a_counterexample_that_violates_nothing_is_found(run: Path) -> None:
     edit(run, "UPDATE results SET counterexample_x = zeroblob(8) WHERE idx = 0")
     found = audited(run, 0)
