@@ -75,7 +75,7 @@ def write_counterexamples(
     Each was replayed as `correct`, and its outputs are those of ONNX Runtime. One that the format cannot hold is left
     out with a warning: the row keeps it. Names are those of `counterexample_name`; where several networks or
     properties of the rows share one, or the name is longer than a file's may be, the first digits of the row's key
-    tell their files apart.
+    tell their files apart; so they do from the second on of one network and property under several limits.
 
     Args:
         store: holds the counterexamples.
@@ -85,13 +85,14 @@ def write_counterexamples(
     """
     rows, files = list(rows), properties or {}
     owners = Counter(_name(row) for row in {(row.network_name, row.property_name): row for row in rows}.values())
-    written = []
+    written, keys = [], dict[str, str]()
     for row in rows:
         counterexample = store.counterexample(row.key) if row.verdict is Verdict.SAT else None
         if counterexample is None:
             continue
         name, mark = _name(row), f"-{row.key[:KEY_DIGITS]}"
-        if owners[name] > 1:
+        # A list may hold the same network and property twice, with other limits.
+        if owners[name] > 1 or keys.setdefault(name, row.key) != row.key:
             name = _name(row, mark)
         if len(name.encode()) > MAX_NAME_BYTES:
             kept = MAX_NAME_BYTES - len(f"{mark}{SUFFIX}")

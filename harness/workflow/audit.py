@@ -19,13 +19,14 @@ from harness.analysis.summary import RunHeader, build_summary
 from harness.analysis.table import rows_from_store
 from harness.domain import Instance, Job, LgBenchError, Limits, ToolAnswer, Verdict, WitnessVerdict, result_set
 from harness.files import sha256_bytes, sha256_file
-from harness.formats.compressed import read_bytes
+from harness.formats.compressed import locate, read_bytes
 from harness.judging.conflicts import find_conflicts
 from harness.judging.judge import Judge
 from harness.judging.replay import Rules
 from harness.report.source import HEADER_META, MANIFESTS_META, STORE_FILE, SUMMARY_FILE, planned_rows
 from harness.run.identity import job_key
 from harness.run.store import Store
+from harness.run.stored import Place as RowPlace
 from harness.run.stored import StoredResult
 from harness.tools.builtin import BuiltinTool
 from harness.tools.contract import Tool
@@ -36,6 +37,8 @@ AUDIT_SCHEMA = 1
 RECHECK_COMMAND = (sys.executable, "-m", "harness.recheck", "serve")
 OUTCOMES = ("confirmed", "open", "contradicted", "failed")
 """What may become of a proof that is made again; see `Recheck`."""
+_Paths = Mapping[tuple[str, str, str], Path]
+"""Role, name and hash of a file to where it is; with an empty hash some file of that name."""
 Told = Callable[[str, int, int], None]
 """Is told of a step in words, of what is done, and of how much there is."""
 
@@ -153,7 +156,9 @@ def audit_run(
         paths = _manifest(folder, store, rows, found, tell)
         _results(folder, store, rows, header, found)
         jobs = {row.place: _job(row, folder, paths) for row in rows}
-        _files(jobs.values(), found, tell)
+        if not header.labelled:
+            rows = _with_known_files(rows, jobs, paths, found)
+        _files([jobs[row.place] for row in rows], found, tell)
         judge = Judge(Rules(header.rules), properties=256)
         claimed = [row for row in rows if row.verdict is Verdict.SAT]
         for done, row in enumerate(claimed):
@@ -166,10 +171,8 @@ def audit_run(
     return found
 
 
-def _manifest(
-    folder: Path, store: Store, rows: Sequence[StoredResult], found: Audit, tell: Told
-) -> dict[tuple[str, str], Path]:
-    """Compares the manifest with the folder; returns role and name of each file to its path."""
+def _manifest(folder: Path, store: Store, rows: Sequence[StoredResult], found: Audit, tell: Told) -> _Paths:
+    """Compares the manifest with the folder; returns role, name and hash of each file to its path."""
     read, noted = read_manifest(folder), store.meta.get(MANIFEST_META)
     if read is None:
         found.manifest = "missing"
@@ -179,7 +182,9 @@ def _manifest(
             found.notes.append("there is no manifest: the run has not ended, or is of an older version")
         return {}
     manifest, sha256 = read
-    paths = {(entry["role"], entry["name"]): folder / entry["path"] for entry in manifest["files"]}
+    # Instances of several networks may share a name where what was made of them differs.
+    paths = {(e["role"], e["name"], e["sha256"]): folder / e["path"] for e in manifest["files"]}
+    paths = {(role, name, ""): path for (role, name, _), path in paths.items()} | paths
     if noted is None:
         found.manifest = "outdated"
         found.notes.append("the manifest is of before the run was resumed, and is not compared; finish the run")
@@ -230,14 +235,40 @@ def _holds(path: Path, content: Mapping[str, Any]) -> bool:
         return False
 
 
-def _job(row: StoredResult, folder: Path, paths: Mapping[tuple[str, str], Path]) -> Job:
+def _stated(row: StoredResult) -> list[tuple[str, str, str]]:
+    """Returns role, name and hash of a result's files."""
+    return [
+        ("network", row.network_name, row.network_sha256),
+        ("property", row.property_name, row.property_sha256),
+    ]
+
+
+def _job(row: StoredResult, folder: Path, paths: _Paths) -> Job:
     files = [
-        paths.get((role, name), folder / BENCHMARK_FOLDER / name)
-        for role, name in (("network", row.network_name), ("property", row.property_name))
+        paths.get((role, name, sha256)) or paths.get((role, name, "")) or folder / BENCHMARK_FOLDER / name
+        for role, name, sha256 in _stated(row)
     ]
     limits = Limits(row.timeout_s, row.timeout_on, row.max_domains)
     instance = Instance(files[0], files[1], row.timeout_s, row.network_name, row.property_name)
     return Job(row.key, instance, row.variant, row.index, limits, row.network_sha256, row.property_sha256)
+
+
+def _with_known_files(
+    rows: Sequence[StoredResult], jobs: Mapping[RowPlace, Job], paths: _Paths, found: Audit
+) -> list[StoredResult]:
+    """Returns the results of a plain list whose files can be found; without a manifest nothing says where they are."""
+
+    def is_known(row: StoredResult) -> bool:
+        files = jobs[row.place].instance.network, jobs[row.place].instance.property
+        return all(
+            not sha256 or (role, name, "") in paths or locate(file) is not None
+            for (role, name, sha256), file in zip(_stated(row), files, strict=True)
+        )
+
+    known = [row for row in rows if is_known(row)]
+    if len(known) < len(rows):
+        found.notes.append(f"the files of {len(rows) - len(known)} results are in no manifest, and are not compared")
+    return known
 
 
 def _files(jobs: Iterable[Job], found: Audit, tell: Told) -> None:

@@ -100,6 +100,19 @@ def test_networks_of_one_stem_have_files_of_their_own(
     assert written[0].read_text() != written[1].read_text()
 
 
+def test_rows_of_one_network_and_property_with_other_limits_have_files_of_their_own(
+    store: Store, tmp_path: Path, make_job: MakeJob, make_result: MakeResult
+) -> None:
+    other = Counterexample(WITNESS.x[::-1].copy(), WITNESS.y)
+    for index, counterexample in enumerate((WITNESS, other)):
+        job = replace(make_job("p", index=index), key=f"{index}" * 20)
+        store.add(make_result(job, verdict=Verdict.SAT, counterexample=counterexample), tool="t")
+    written = write_counterexamples(store, store.rows(), tmp_path / "ce")
+    # The first stands where a scorer looks for it.
+    assert [path.name for path in written] == ["baseline_p.counterexample", "baseline_p-111111111111.counterexample"]
+    assert written[0].read_text() != written[1].read_text()
+
+
 def test_a_name_that_no_file_can_have_is_cut_and_told_apart_by_the_key(
     store: Store, tmp_path: Path, make_job: MakeJob, make_result: MakeResult
 ) -> None:

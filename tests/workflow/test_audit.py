@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -14,13 +15,15 @@ import pytest
 from harness.cli.audit import audit_lines
 from harness.cli.main import main
 from harness.domain import Counterexample, Job, Stage, ToolAnswer, UsageError, Verdict
+from harness.formats.vnnlib2_writer import write_difference_query
 from harness.recheck.service import recheck
+from harness.run.store import Store
 from harness.tools import toy_networks as toy
 from harness.tools.dummy import DummyTool
 from harness.workflow.audit import Audit, audit_run
 from harness.workflow.device import Machine
 from harness.workflow.instances import run_instances
-from harness.workflow.manifest import MANIFEST_FILE, program_sha256
+from harness.workflow.manifest import MANIFEST_FILE, MANIFEST_META, program_sha256
 from harness.workflow.options import RunOptions, Silent
 
 WHOLE = toy.box([(-1.0, 1.0)] * 2)
@@ -79,9 +82,6 @@ def checks(found: Audit) -> set[tuple[str, str]]:
 
 def edit(run: Path, statement: str) -> None:
     with sqlite3.connect(run / "results.db") as db:
-        from harness.run.digests import know_digests
-
-        know_digests(db)
         assert db.execute(statement).rowcount > 0
     db.close()
 
@@ -196,6 +196,52 @@ def test_changed_files_are_found(tmp_path: Path) -> None:
     found = audited(run, 0)
     assert {("hash", str(prop)), ("hash", str(network))} <= checks(found)
     assert ("counterexample", "net 0") in checks(found)
+
+
+def test_a_list_that_was_killed_is_not_said_to_disagree(tmp_path: Path) -> None:
+    run = made(tmp_path)
+    # As a run leaves its folder that never came to its end.
+    (run / MANIFEST_FILE).unlink()
+    with Store.open(run / "results.db") as store:
+        store.meta[MANIFEST_META] = None
+    found = audited(run)
+    assert found.disagreements == []
+    assert (found.manifest, found.files, found.counterexamples, found.rechecked) == ("missing", 0, 0, [])
+    assert "the files of 3 results are in no manifest, and are not compared" in found.notes
+    # What its files are is known again where they stand as in a benchmark.
+    shutil.copytree(tmp_path / "bench", run / "benchmark")
+    found = audited(run)
+    assert (found.disagreements, found.files, found.counterexamples_confirmed) == ([], 4, 1)
+    (run / "benchmark/vnnlib/low.vnnlib").write_text("; another\n")
+    assert ("hash", str(run / "benchmark/vnnlib/low.vnnlib")) in checks(audited(run, 0))
+
+
+def test_instances_of_several_networks_are_told_apart_by_content(tmp_path: Path) -> None:
+    bench = tmp_path / "bench"
+    (bench / "onnx").mkdir(parents=True)
+    (bench / "vnnlib").mkdir()
+    (bench / "onnx/f.onnx").write_bytes(toy.absolute_sum())
+    (bench / "onnx/g.onnx").write_bytes(toy.grafted())
+    first = write_difference_query(np.zeros(2, np.float32), np.ones(2, np.float32), 0.75, (1, 2), (1, 2))
+    before, base, graft, after = re.split(
+        r"(?ms)(^\(declare-network base.*?)(^\(declare-network graft.*?)(?=^\(assert)", first
+    )
+    # The same list, but the networks are joined in the order in which a property declares them.
+    for name, text in (("p", first), ("q", before + graft + base + after)):
+        (bench / f"vnnlib/{name}.vnnlib").write_text(text)
+    both = "[('base', 'onnx/f.onnx'), ('graft', 'onnx/g.onnx')]"
+    (bench / "instances.csv").write_text("".join(f'"{both}",vnnlib/{name}.vnnlib,9\n' for name in "pq"))
+    answer = ToolAnswer(Verdict.UNKNOWN, 0.1, 0.1)
+    run_instances(
+        bench / "instances.csv",
+        RunOptions(out=tmp_path / "run"),
+        Silent(),
+        machine=Machine((), None, 2),
+        tool_factory=lambda *_: DummyTool(lambda _job: answer),
+    )
+    assert len({path.name for path in (tmp_path / "run/joined/onnx").iterdir()}) == 2
+    found = audited(tmp_path / "run", 0)
+    assert (found.disagreements, found.files) == ([], 4)
 
 
 def test_a_wrong_unsat_is_contradicted(tmp_path: Path) -> None:
