@@ -24,6 +24,8 @@ from harness.domain import Counterexample, EngineRecord, Limits, Stage, ToolAnsw
 
 PROTOCOL_VERSION = 2
 
+_MOST = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
@@ -137,15 +139,19 @@ def encode_record(record: EngineRecord) -> dict[str, Any]:
 
 
 def decode_record(raw: Mapping[str, Any]) -> EngineRecord:
-    """Returns the engine record that `encode_record` wrote; masks are flat."""
+    """Returns the engine record that `encode_record` wrote; masks are flat.
+
+    Raises:
+        KeyError, TypeError, ValueError, OverflowError: it is none, or has a number that no record can have.
+    """
     masks = raw["unstable"]
     return EngineRecord(
         root_margins=None if raw["root_margins"] is None else decode_array(raw["root_margins"]),
-        domains=int(raw["domains"]),
-        unstable=None if masks is None else {name: _unpack(size, text) for name, (size, text) in masks.items()},
+        domains=_count(raw["domains"]),
+        unstable=None if masks is None else {_name(name): _unpack(size, text) for name, (size, text) in masks.items()},
         entered_bab=bool(raw["entered_bab"]),
-        neurons=int(raw["neurons"]),
-        unstable_nonlinear=int(raw["unstable_nonlinear"]),
+        neurons=_count(raw["neurons"]),
+        unstable_nonlinear=_count(raw["unstable_nonlinear"]),
         seconds={str(k): float(v) for k, v in raw.get("seconds", {}).items()},
         multiply_adds=int(raw.get("multiply_adds", 0)),
     )
@@ -174,5 +180,22 @@ def _text(array: NDArray[Any]) -> str:
 
 
 def _unpack(size: int, text: str) -> NDArray[np.bool_]:
-    bits = np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=size)
-    return bits.astype(np.bool_)
+    packed = np.frombuffer(base64.b64decode(text), np.uint8)
+    # Asked for more bits than there are, numpy adds zeros, as many as it is told.
+    if packed.size != -(-_count(size) // 8):
+        raise ValueError(f"{packed.size} bytes for a mask of {size} neurons")
+    return np.unpackbits(packed, count=size).astype(np.bool_)
+
+
+def _count(value: Any) -> int:
+    """Returns a number of things that the store can hold."""
+    count = int(value)
+    if not 0 <= count <= _MOST:
+        raise ValueError(f"{count} is no number of neurons or domains")
+    return count
+
+
+def _name(text: str) -> str:
+    """Returns a name that can be written as UTF-8, unlike any text of a JSON string."""
+    text.encode()
+    return text

@@ -22,6 +22,7 @@ from harness.domain import (
     Verdict,
     WitnessCheck,
     WitnessVerdict,
+    printable_line,
 )
 from harness.files import sha256_bytes
 from harness.formats.assignment import parse_assignment
@@ -238,8 +239,8 @@ def text_verdict(error: CounterexampleError) -> WitnessCheck:
 
 
 def one_line(text: str) -> str:
-    """Returns `text` as one line of bounded length."""
-    line = " ".join(text.split())
+    """Returns `text` as one line of bounded length, of characters that can be stored and move no cursor."""
+    line = printable_line(" ".join(text.split()), _MESSAGE_LENGTH)
     return line if len(line) <= _MESSAGE_LENGTH else line[: _MESSAGE_LENGTH - 3] + "..."
 
 

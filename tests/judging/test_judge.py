@@ -198,6 +198,14 @@ def test_a_file_that_cannot_be_read_is_an_error_of_the_row(job: Job, file: str) 
     assert "\n" not in result.message
 
 
+@pytest.mark.parametrize("said", ["\x1b[2Jgone", "half \ud800 a pair", "\x00", "\x1b" * 400])
+def test_messages_can_be_stored_and_shown(job: Job, said: str) -> None:
+    message = Judge().judge(job, replace(answer(Verdict.UNKNOWN), message=said)).message
+    assert message.isprintable()
+    assert message.encode().isascii()
+    assert 0 < len(message) <= 500
+
+
 @pytest.mark.parametrize("nonsense", [math.nan, math.inf, -1.0])
 def test_times_that_are_no_times_are_stored_as_zero(job: Job, nonsense: float) -> None:
     result = Judge().judge(job, ToolAnswer(Verdict.UNSAT, nonsense, nonsense))
