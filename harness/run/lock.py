@@ -47,3 +47,7 @@ def _take(handle: int, folder: Path) -> None:
         raise UsageError(
             f"{folder}: another run (pid {pid}) is working in this folder; wait for it or choose another --out"
         ) from error
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: cannot be locked ({error.strerror}), as on some network file systems; choose another --out"
+        ) from error

@@ -158,6 +158,9 @@ class RayWorker:
         return replace(job, instance=own)
 
     def _fetch(self, sha256: str) -> bytes:
+        # The driver has said so of the job already; any other error would lose this worker, and its other jobs.
+        if sha256 not in self._files:
+            raise LgBenchError("a file cannot be read where the run is")
         import ray
 
         # Ray brings an object to a node once, however many workers ask for it there.

@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from harness.domain import Job, LgBenchError, ToolAnswer, UsageError, Verdict
+from harness.files import sha256_file
 from harness.formats.instances import format_seconds
 from harness.tools.contract import Answered, OnProgress, Progress
 from harness.tools.result_file import MAX_BYTES, Said, read_result_file
@@ -31,7 +32,7 @@ between TERM and KILL it is gone within 2 s of its limit."""
 TIMEOUT_STATUS = 124
 """What a script that passes on GNU timeout's status exits with."""
 
-_HASHED_FILE_BYTES = 2**20
+_LARGE_FILE_BYTES = 2**20
 _GIT_S = 10.0
 _NAME_BYTES = 150
 
@@ -111,8 +112,10 @@ class ScriptTool:
         digest = sha256()
         files = [*sorted(path for path in folder.path.iterdir() if path.is_file()), *folder.sources]
         for path in files:
-            data = path.read_bytes() if path.stat().st_size <= _HASHED_FILE_BYTES else b""
-            digest.update(f"{path.name}:{path.stat().st_size}:".encode() + data)
+            digest.update(f"{path.name}:{path.stat().st_size}:".encode())
+            # A program that is built anew often has the size of the one before.
+            is_large = path.stat().st_size > _LARGE_FILE_BYTES
+            digest.update(sha256_file(path).encode() if is_large else path.read_bytes())
         version = _revision(folder.path) if folder.installed is None else folder.installed.read_text(encoding="utf-8")
         rest = [version, self._category, self._device, self._bounds.words(), dict(folder.settings)]
         digest.update(json.dumps(rest).encode())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -73,4 +74,13 @@ def test_a_full_disk_is_a_usage_error_and_leaves_the_folder_free(
         pytest.fail("the block was entered")
     monkeypatch.undo()
     with run_lock(tmp_path):
+        pass
+
+
+def test_a_file_system_without_locks_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_handle: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(UsageError, match=r"cannot be locked \(No locks available\)"), run_lock(tmp_path):
         pass

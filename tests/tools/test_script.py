@@ -233,6 +233,9 @@ def test_the_identity_follows_scripts_bounds_and_what_is_installed(tmp_path: Pat
     seen.append(identity())
     (folder / RUN).write_text("echo 2")
     seen.append(identity())
+    for built in (b"1", b"2"):
+        (folder / "program").write_bytes(built * (2**20 + 1))
+        seen.append(identity())
     assert len(set(seen)) == len(seen)
 
 
