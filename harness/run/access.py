@@ -11,10 +11,6 @@ from pathlib import Path
 
 from harness.domain import UsageError
 
-FUNCTION_RAISED = "user-defined function raised exception"
-"""What SQLite makes of a Ctrl-C that strikes while it computes a row's digest, the only function of ours that it calls.
-Nothing else is raised there but a lack of memory, which has an error of its own."""
-
 
 class DamagedStoreError(UsageError):
     """A results file is not what was written into it; the message says what is wrong and what to do."""
@@ -28,8 +24,6 @@ def readable_store(path: Path) -> Iterator[None]:
     except sqlite3.ProgrammingError:
         raise
     except (sqlite3.OperationalError, OSError) as error:
-        if str(error) == FUNCTION_RAISED:
-            raise KeyboardInterrupt from error
         raise UsageError(
             f"{path}: the results cannot be read or written ({_reason(error)}); check permissions and free space"
         ) from error

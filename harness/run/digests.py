@@ -11,7 +11,9 @@ part of a file is left can be checked.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from hashlib import blake2b
 
 from harness.run import schema
@@ -23,7 +25,6 @@ RESULT_COLUMNS = tuple(name for name in schema.COLUMNS if name != "digest")
 META_COLUMNS = ("name", "value")
 
 _BYTES = 16
-_OF_RESULT = f"digest({', '.join(RESULT_COLUMNS)})"
 _EDITED = f"CREATE TRIGGER IF NOT EXISTS results_edited AFTER UPDATE OF {', '.join(RESULT_COLUMNS)} ON results"
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS meta_digests (name TEXT PRIMARY KEY, digest BLOB NOT NULL)",
@@ -34,15 +35,12 @@ _CREATE = (
         for event, row in (("INSERT", "NEW"), ("UPDATE", "OLD"), ("DELETE", "OLD"))
     ),
 )
-_NOTE_RESULTS = f"UPDATE results SET digest = {_OF_RESULT}"
-_NOTE_RESULT = f"{_NOTE_RESULTS} WHERE key = :key AND variant = :variant AND idx = :idx"
-_NOTE_METAS = "INSERT OR REPLACE INTO meta_digests SELECT name, digest(name, value) FROM meta"
-_NOTE_META = f"{_NOTE_METAS} WHERE name = ?"
-_WRONG = (
-    f"SELECT (SELECT COUNT(*) FROM results WHERE digest IS NOT NULL AND digest IS NOT {_OF_RESULT}) + "
-    "(SELECT COUNT(*) FROM meta_digests d LEFT JOIN meta m USING (name) "
-    "WHERE m.name IS NULL OR d.digest IS NOT digest(m.name, m.value))"
-)
+_RESULTS = f"SELECT rowid, digest, {', '.join(RESULT_COLUMNS)} FROM results"
+_RESULT = f"{_RESULTS} WHERE key = :key AND variant = :variant AND idx = :idx"
+_NOTE_RESULT = "UPDATE results SET digest = ? WHERE rowid = ?"
+_METAS = "SELECT name, value FROM meta"
+_NOTE_META = "INSERT OR REPLACE INTO meta_digests VALUES (?, ?)"
+_META_DIGESTS = "SELECT name, digest FROM meta_digests"
 _EDITED_RESULTS = "SELECT variant, idx FROM results WHERE digest IS NULL ORDER BY variant, idx"
 _EDITED_METAS = "SELECT name FROM meta WHERE name NOT IN (SELECT name FROM meta_digests) ORDER BY name"
 
@@ -56,12 +54,6 @@ def digest(*values: Value) -> bytes:
     return state.digest()
 
 
-def know_digests(connection: sqlite3.Connection) -> None:
-    """Makes `digest` known to a connection, as every one needs it that checks or changes rows."""
-    function: Callable[..., bytes] = digest
-    connection.create_function("digest", -1, function, deterministic=True)
-
-
 def has_digests(connection: sqlite3.Connection) -> bool:
     """Returns whether the store is one of since there are digests."""
     query = "SELECT 1 FROM sqlite_master WHERE name = 'meta_digests'"
@@ -72,18 +64,21 @@ def create_digests(connection: sqlite3.Connection) -> None:
     """Makes what is missing of column, table and triggers, and writes the digest of every row as it is now."""
     if "digest" not in {row[1] for row in connection.execute("PRAGMA table_info(results)")}:
         connection.execute(f"ALTER TABLE results ADD COLUMN digest {schema.COLUMNS['digest']}")
-    for statement in (*_CREATE, _NOTE_RESULTS, _NOTE_METAS):
+    for statement in _CREATE:
         connection.execute(statement)
+    _note_results(connection, connection.execute(_RESULTS))
+    _note_metas(connection, connection.execute(_METAS))
 
 
 def note_result(connection: sqlite3.Connection, row: Mapping[str, Value]) -> None:
     """Writes the digest of the row with that key, variant and idx, in the transaction that wrote the row."""
-    connection.execute(_NOTE_RESULT, {name: row[name] for name in schema.IDENTITY})
+    _note_results(connection, connection.execute(_RESULT, {name: row[name] for name in schema.IDENTITY}))
 
 
 def note_meta(connection: sqlite3.Connection, names: Iterable[str]) -> None:
     """Writes the digests of values of the header, in the transaction that wrote them."""
-    connection.executemany(_NOTE_META, [(name,) for name in names])
+    for name in names:
+        _note_metas(connection, connection.execute(f"{_METAS} WHERE name = ?", (name,)))
 
 
 def edited(connection: sqlite3.Connection) -> tuple[list[tuple[str, int]], list[str]]:
@@ -96,9 +91,48 @@ def edited(connection: sqlite3.Connection) -> tuple[list[tuple[str, int]], list[
     return connection.execute(_EDITED_RESULTS).fetchall(), [name for (name,) in connection.execute(_EDITED_METAS)]
 
 
+def fits_meta(connection: sqlite3.Connection, name: str) -> bool:
+    """Returns whether a value of the header is there, and what was written or changed by SQL.
+
+    In a store without digests nobody knows.
+    """
+    if not has_digests(connection):
+        return True
+    value = connection.execute(f"{_METAS} WHERE name = ?", (name,)).fetchone()
+    noted = connection.execute(f"{_META_DIGESTS} WHERE name = ?", (name,)).fetchone()
+    return value is not None and (noted is None or noted[1] == digest(*value))
+
+
 def wrong_rows(connection: sqlite3.Connection) -> int:
     """Returns how many rows are not what was written; in a store without digests none."""
     if not has_digests(connection):
         return 0
-    (count,) = connection.execute(_WRONG).fetchone()
-    return int(count)
+    with _any_text(connection):
+        rows = connection.execute(_RESULTS)
+        wrong: list[bool] = [noted is not None and noted != digest(*row) for _, noted, *row in rows]
+        values: dict[Value, Value] = dict(connection.execute(_METAS))
+        metas = connection.execute(_META_DIGESTS)
+        wrong += [name not in values or noted != digest(name, values[name]) for name, noted in metas]
+    return sum(wrong)
+
+
+def _note_results(connection: sqlite3.Connection, rows: Iterable[Sequence[Value]]) -> None:
+    # As the rows stand in the file: a column's type may have changed a value that was written.
+    found = [(digest(*values), rowid) for rowid, _, *values in rows]
+    connection.executemany(_NOTE_RESULT, found)
+
+
+def _note_metas(connection: sqlite3.Connection, rows: Iterable[Sequence[Value]]) -> None:
+    found = [(name, digest(name, value)) for name, value in rows]
+    connection.executemany(_NOTE_META, found)
+
+
+@contextmanager
+def _any_text(connection: sqlite3.Connection) -> Iterator[None]:
+    """Has texts read that are no UTF-8: they fit no digest, and are no reason to count no further."""
+    usual = connection.text_factory
+    connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+    try:
+        yield
+    finally:
+        connection.text_factory = usual

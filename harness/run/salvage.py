@@ -73,7 +73,9 @@ def mend_store(path: Path) -> Salvaged | None:
     if not path.exists() or not path.stat().st_size:
         return None
     try:
-        Store.read(path).close()
+        with Store.read(path) as store:
+            # A row that looks as if it had been changed by SQL is told from a damaged one only when it is read.
+            store.rows()
     except UsageError as error:
         if _is_damage(error):
             return _mend(path, error)
@@ -167,7 +169,6 @@ def _write(path: Path, good: _Good) -> None:
     names = ", ".join(digests.RESULT_COLUMNS)
     values = ", ".join(f":{name}" for name in digests.RESULT_COLUMNS)
     with closing(sqlite3.connect(path)) as connection, connection:
-        digests.know_digests(connection)
         connection.executemany(f"INSERT OR REPLACE INTO results ({names}) VALUES ({values})", good.results)
         connection.executemany("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", good.header.items())
         digests.create_digests(connection)

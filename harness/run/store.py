@@ -22,7 +22,7 @@ from harness.domain import Counterexample, EngineRecord, InstanceResult, Job, Us
 from harness.formats.engine_protocol import decode_record
 from harness.run import schema
 from harness.run.access import readable_store, reading_connection
-from harness.run.digests import create_digests, edited, has_digests, know_digests, note_result, wrong_rows
+from harness.run.digests import create_digests, edited, fits_meta, has_digests, note_result, wrong_rows
 from harness.run.meta import Meta
 from harness.run.stored import Place, StoredResult, row_to_result
 
@@ -228,7 +228,6 @@ def _tables(connection: sqlite3.Connection) -> set[str]:
 def _prepare(path: Path, connection: sqlite3.Connection, create: bool) -> None:
     """Checks the schema of an existing store, or makes it in one transaction."""
     tables = _tables(connection)
-    know_digests(connection)
     if not tables and create:
         # Write-ahead logging lets `show` and `report` read while the run writes. With synchronous=NORMAL a killed
         # process loses nothing; a power cut may lose the last results, never the file.
@@ -257,6 +256,8 @@ def _check(path: Path, connection: sqlite3.Connection, tables: set[str]) -> int:
         raise UsageError(f"{path}: not a results store of this program; choose another --out or move the file away")
     (version,) = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone() or ("0",)
     if not 1 <= int(version) <= schema.SCHEMA_VERSION:
+        if not fits_meta(connection, "schema_version"):
+            raise sqlite3.DatabaseError("its version is not what was written")
         raise UsageError(
             f"{path}: written with schema {version}, this program reads schemas 1 to {schema.SCHEMA_VERSION}; "
             f"use the version of lg-bench that made it, or choose another --out"
@@ -264,7 +265,6 @@ def _check(path: Path, connection: sqlite3.Connection, tables: set[str]) -> int:
     (state,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if state != "ok":
         raise sqlite3.DatabaseError(state)
-    know_digests(connection)
     # Digests are of the columns of today; those of an older version are written anew when it is migrated.
     wrong = wrong_rows(connection) if int(version) == schema.SCHEMA_VERSION else 0
     if wrong:

@@ -272,10 +272,10 @@ def test_what_was_stored_before_a_kill_is_there_after_it(tmp_path: Path) -> None
         assert {row.index for row in store.rows()} >= set(range(told - 1))
 
 
-def test_a_ctrl_c_within_a_statement_is_a_ctrl_c(
+def test_a_ctrl_c_while_a_digest_is_computed_is_a_ctrl_c_and_leaves_nothing(
     tmp_path: Path, make_result: MakeResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite calls our digest of a row, and makes an error of its own of whatever is raised in there."""
+    """Were it computed by a function that SQLite calls, SQLite would make an error of its own of it."""
 
     def interrupted(*_: object) -> bytes:
         raise KeyboardInterrupt
