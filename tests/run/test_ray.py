@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from tiny_benchmark import write_network
 
+from harness.domain import Verdict
 from harness.formats.vnnlib import write_robustness_property
 from harness.run.store import Store
 
@@ -154,6 +155,23 @@ def test_an_interruption_ends_the_workers_and_leaves_a_folder_that_goes_on_here(
     here = run(listed, out, "--executor", "local", "--resume")
     assert here.returncode == 1, here.stderr
     assert table(out) == expected
+
+
+def bench(out: Path, *more: str) -> list[tuple[Any, ...]]:
+    """The table of a shipped benchmark's six first inputs, decided by our engine."""
+    limits = ["--inputs", "6", "--max-domains", "50", "--timeout", "60"]
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "bench", "cifar10_cnnb", *limits, "--out", str(out), *more],
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=10 * PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return table(out)
+
+
+def test_our_engine_decides_on_nodes_what_it_decides_here(two_nodes: TwoNodes, tmp_path: Path) -> None:
+    there = bench(tmp_path / "ray", "--executor", "ray", "--ray-address", two_nodes.address, "--chunk", "2")
+    assert there == bench(tmp_path / "here")
+    assert {Verdict.SAT, Verdict.UNSAT} <= {row[3] for row in there}, "the comparison is of too little"
 
 
 def test_a_node_killed_in_the_middle_changes_nothing_in_the_table(
