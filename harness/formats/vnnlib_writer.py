@@ -54,9 +54,8 @@ def write_robustness_property(
     lines = comment_lines(comment)
     lines += [f"(declare-const X_{i} Real)" for i in range(lower.size)]
     lines += [f"(declare-const Y_{j} Real)" for j in range(classes)]
-    for i, low in enumerate(lower.tolist()):
-        lines.append(f"(assert (>= X_{i} {exact_decimal(low)}))")
-        lines.append(f"(assert (<= X_{i} {exact_decimal(float(upper[i]))}))")
+    bounds = zip(map(exact_decimal, lower.tolist()), map(exact_decimal, upper.tolist()), strict=True)
+    lines += [f"(assert (>= X_{i} {low}))\n(assert (<= X_{i} {high}))" for i, (low, high) in enumerate(bounds)]
     lines.append("(assert (or")
     lines += [f"    (and (>= Y_{j} Y_{label}))" for j in range(classes) if j != label]
     lines.append("))")
