@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 interrupted or some results are errors, 2 usage error, 3 s
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -20,6 +21,8 @@ from harness.cli.clock import process_start
 
 EXIT_INTERRUPTED = EXIT_FAILED = 1
 EXIT_USAGE = 2
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a full disk says, or a terminal that is gone, of standard output."""
 
 
 class Started(NamedTuple):
@@ -130,7 +133,7 @@ def main(argv: Sequence[str] | None = None, command: click.Command = cli, name: 
     try:
         given = None if argv is None else list(argv)
         code = command.main(args=given, prog_name=name, standalone_mode=False, obj=Started(began))
-        sys.stdout.flush()
+        click.echo(nl=False)  # Flushes, also where standard output is closed and there is nothing to flush.
         return code if isinstance(code, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
@@ -153,6 +156,8 @@ def main(argv: Sequence[str] | None = None, command: click.Command = cli, name: 
         if isinstance(error, OSError) and error.filename is not None:
             reason = f"cannot be read or written ({error.strerror}); check the path, permissions and free space"
             return _fail(f"{error.filename}: {reason}", EXIT_USAGE)
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+            return _fail(f"the output cannot be written ({error.strerror})", EXIT_FAILED)
         raise
 
 

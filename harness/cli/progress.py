@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -144,7 +144,8 @@ def console_reporter(out: Console, hint: Callable[[RunPlan], str] | None = None)
     try:
         yield reporter
     finally:
-        bars.stop()
+        with suppress(OSError):
+            bars.stop()
 
 
 def columns() -> tuple[ProgressColumn, ...]:
@@ -156,6 +157,12 @@ def columns() -> tuple[ProgressColumn, ...]:
         TextColumn("{task.fields[words]}"),
         TimeElapsedColumn(),
     )
+
+
+def _tell(console: Console, line: str) -> None:
+    """Writes a line; one that cannot be written is left out: a terminal that is gone is no reason to end a run."""
+    with suppress(OSError):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class _Told:
@@ -172,12 +179,12 @@ class _Told:
         if result.verdict is Verdict.ERROR:
             self._errors += 1
             if self._errors <= ERRORS_TOLD:
-                screen.print(error_words(result), markup=False, highlight=False, soft_wrap=True)
+                _tell(screen, error_words(result))
 
     def _begin(self, plan: RunPlan) -> None:
         self._tally = Tally(plan)
         for line in plan_lines(plan, self._hint(plan) if self._hint else ""):
-            self._out.print(line, markup=False, highlight=False, soft_wrap=True)
+            _tell(self._out, line)
 
     @property
     def tally(self) -> Tally:
@@ -231,7 +238,7 @@ class PlainReporter(_Told):
 
     def _say(self, text: str) -> None:
         self._last = time.monotonic()
-        self._screen.print(text, markup=False, highlight=False, soft_wrap=True)
+        _tell(self._screen, text)
 
 
 class BarReporter(_Told):

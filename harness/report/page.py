@@ -41,6 +41,8 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 MAX_BYTES = 8_000_000
 """A page is at most so large: counterexamples, then images, are left out where it would be larger."""
+_ESCAPED = "backslashreplace"
+"""How a byte of a folder's name is shown that is no UTF-8."""
 TIME_GROUPS = {
     ASKED: "all that were asked",
     ResultSet.AT.value: "AT",
@@ -120,9 +122,9 @@ def render(
         data = pictures_json(pictures if images else None, variants, differences=differences)
         left_out = pictures is not None and not (images and differences)
         page = template.render({**content, "data": data, "left_out": left_out})
-        if len(page.encode()) <= MAX_BYTES:
+        if len(page.encode(errors=_ESCAPED)) <= MAX_BYTES:
             break
-    return page
+    return page.encode(errors=_ESCAPED).decode()
 
 
 def _content(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -83,6 +84,7 @@ def test_usage_errors_are_one_line_and_exit_code_2(
         (click.UsageError("wrong"), 2),
         (LgBenchError("broken"), 1),
         (PermissionError(13, "Permission denied", "/root/file"), 2),
+        (OSError(errno.ENOSPC, "No space left on device"), 1),
         (KeyboardInterrupt(), 1),
         (click.Abort(), 1),
     ],
@@ -100,6 +102,13 @@ def test_what_a_command_raises_becomes_an_exit_code(
 
 def test_a_command_gives_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "main", lambda **_kwargs: 3)
+    assert main([]) == 3
+
+
+def test_a_command_needs_no_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "main", lambda **_kwargs: 3)
+    # As Python starts in a shell's `>&-`.
+    monkeypatch.setattr(sys, "stdout", None)
     assert main([]) == 3
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,3 +155,36 @@ def test_the_first_errors_are_told_with_their_reasons(which: int) -> None:
     told = [line for line in screen.getvalue().splitlines() if ": error: " in line]
     assert len(told) == ERRORS_TOLD
     assert "b, p: error: [list].csv:1: no file" in told[0]
+
+
+class Screen(io.StringIO):
+    """A terminal that can be closed: then every write fails."""
+
+    is_gone = False
+
+    def write(self, text: str) -> int:
+        if self.is_gone:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().write(text)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_terminal_that_goes_away_ends_no_run(which: int) -> None:
+    out, screen = Screen(), Screen()
+    terminal = Console(file=screen, force_terminal=True)
+    # Without a thread of its own, whose failure would be another test's.
+    bars = Progress(console=terminal, auto_refresh=False)
+    reporter = (PlainReporter(Console(file=out), terminal), BarReporter(Console(file=out), bars))[which]
+    reporter.planned(PLAN)
+    out.is_gone = screen.is_gone = True
+    reporter.step("writing the properties")
+    reporter.resumed({"a": {}, "b": {}})
+    reporter.decided(result("a", Verdict.ERROR, None))
+    reporter.working(result("b", Verdict.UNSAT, None).job, "bab", 3)
+    reporter.decided(result("b", Verdict.UNSAT, Stage.BAB))
+
+
+def test_first_lines_that_cannot_be_written_are_left_out() -> None:
+    out = Screen()
+    out.is_gone = True
+    PlainReporter(Console(file=out), Console(file=io.StringIO())).planned(PLAN)

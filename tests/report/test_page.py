@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -86,6 +87,13 @@ def test_text_from_a_run_is_escaped(synthetic_run: MakeRun) -> None:
     assert "<script>alert" not in text
     assert text.count("<script>") == 1
     Page(text)
+
+
+def test_a_folder_whose_name_is_no_text_does_not_cost_the_page(synthetic_run: MakeRun) -> None:
+    run = synthetic_run()
+    text = render(replace(run, summary=dict(run.summary) | {"command": os.fsdecode(b"lgbench run --out r\xe9sultats")}))
+    assert r"r\udce9sultats" in text
+    text.encode()
 
 
 def test_the_figures_of_the_summary_are_on_the_page(published_run: Run) -> None:
