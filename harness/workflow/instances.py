@@ -10,7 +10,16 @@ from typing import Any
 
 from harness.analysis.summary import RunHeader
 from harness.config import REPOSITORY
-from harness.domain import Instance, InstanceResult, Job, Limits, UnsupportedPropertyError, UsageError, Verdict
+from harness.domain import (
+    Instance,
+    InstanceResult,
+    Job,
+    Limits,
+    UnsupportedPropertyError,
+    UsageError,
+    Verdict,
+    printable_line,
+)
 from harness.formats.instances import ListedInstance, read_list
 from harness.judging.judge import Judge, one_line
 from harness.judging.replay import Rules
@@ -173,9 +182,12 @@ def _resumed_wishes(options: RunOptions, earlier: RunHeader | None) -> RunOption
 
 
 def _benchmark_name(path: Path) -> str:
-    """Returns the name of the folder that a list stands in, above those that only say which part of it this is."""
+    """Returns the name of the folder that a list stands in, above those that only say which part of it this is.
+
+    Of one that is no text what can be written into results.csv.
+    """
     named = (folder.name for folder in path.resolve().parents if folder.name not in _PARTS)
-    return next(named, "") or "instances"
+    return printable_line(next(named, "")) or "instances"
 
 
 def _select(listed: Sequence[ListedInstance], options: RunOptions) -> list[_Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -95,6 +96,23 @@ def test_an_honest_run_agrees(run: Path) -> None:
     assert (found.unsat, found.count("confirmed")) == (2, 2)
     assert found.to_json()["agrees"] is True
     assert audit_lines(found)[-1] == "the run agrees with all that was checked"
+
+
+def test_folders_whose_names_are_no_text_can_be_run_in_and_audited(tmp_path: Path) -> None:
+    made(tmp_path)
+    bench, run = (tmp_path / os.fsdecode(name) for name in (b"b\xe9nch", b"r\xfcn"))
+    (tmp_path / "bench").rename(bench)
+    done = run_instances(
+        bench / "instances.csv",
+        RunOptions(out=run, command="lgbench run"),
+        Silent(),
+        machine=Machine((), None, 2),
+        tool_factory=lambda *_: DummyTool(honest),
+    )
+    assert (run / "results.csv").read_text().startswith(r"b\udce9nch,onnx/net.onnx,")
+    assert done.report.read_bytes()
+    found = audited(run)
+    assert (found.disagreements, found.manifest, found.files) == ([], "present", 4)
 
 
 def test_the_sample_is_random_and_repeatable(run: Path) -> None:
