@@ -63,6 +63,7 @@ class Keeper:
 
     def _step(self, step: dict[str, Any], log: Any) -> dict[str, Any]:
         used, began, self._greatest = self._cpu_s([]), monotonic(), 0
+        most_printed = os.fstat(log.fileno()).st_size + self._spec["log_bytes"]
         report: dict[str, Any] = {"stopped": "", "peak_bytes": 0, "left_behind": 0}
         try:
             child = subprocess.Popen(
@@ -82,13 +83,15 @@ class Keeper:
             live = tree.descendants(os.getpid())
             look = memory.look(live)
             report["stopped"] = look.broken or self._broken(step, monotonic() - began, self._cpu_s(live) - used)
+            if not report["stopped"] and os.fstat(log.fileno()).st_size > most_printed:
+                report["stopped"] = "output"
             if report["stopped"]:
                 break
             self._wait(min(look.pause_s, max(step["wall_s"] - (monotonic() - began), 0.0) + 0.001))
         seconds = monotonic() - began
         if report["stopped"]:
-            # What takes memory beyond its limit would go on with it in the time to clean up.
-            self._end_all(0.0 if report["stopped"] in ("memory", "host") else self._spec["kill_after_s"])
+            # What takes memory or disk beyond its limit would go on with it in the time to clean up.
+            self._end_all(0.0 if report["stopped"] in ("memory", "host", "output") else self._spec["kill_after_s"])
         # Popen would wait for it otherwise, and it is reaped already.
         child.returncode = status = self._exited.get(child.pid, -int(signal.SIGKILL))
         cpu_s = self._cpu_s(tree.descendants(os.getpid())) - used

@@ -19,7 +19,15 @@ from harness.formats.instances import format_seconds
 from harness.tools.contract import Answered, OnProgress, Progress
 from harness.tools.result_file import MAX_BYTES, Said, read_result_file
 from harness.tools.staging import StagedInstance, staged
-from harness.tools.supervise import Step, StepReport, ToolBounds, foreign_environment, last_line, supervise
+from harness.tools.supervise import (
+    MOST_LOG_BYTES,
+    Step,
+    StepReport,
+    ToolBounds,
+    foreign_environment,
+    last_line,
+    supervise,
+)
 
 INTERFACE = "v1"
 """Argument 1 of every script: the interface's version, still this in 2026."""
@@ -217,11 +225,14 @@ def answer_of(reports: Sequence[StepReport], said: Said, last: str, limit_s: flo
         return answer(Verdict.TIMEOUT, f"{script} did not end after {after} and was killed")
     if report.stopped == "cpu":
         return answer(Verdict.TIMEOUT, f"{script} was killed: it used {report.cpu_s:.1f} s of processor time")
-    if report.stopped == "memory":
-        return answer(Verdict.ERROR, f"{script} was killed: it used {report.peak_bytes / 2**30:.2f} GiB of memory")
-    if report.stopped == "host":
-        used = f"{report.peak_bytes / 2**30:.2f} GiB of it"
-        return answer(Verdict.ERROR, f"{script} was killed: the machine ran out of memory, and it held {used}")
+    used = f"{report.peak_bytes / 2**30:.2f} GiB of"
+    killed = {
+        "memory": f"it used {used} memory",
+        "host": f"the machine ran out of memory, and it held {used} it",
+        "output": f"it printed more than {MOST_LOG_BYTES / 2**20:g} MiB",
+    }
+    if report.stopped in killed:
+        return answer(Verdict.ERROR, f"{script} was killed: {killed[report.stopped]}")
     if report.stopped:
         return answer(Verdict.ERROR, f"{script} was told to end")
     if report.status == TIMEOUT_STATUS:

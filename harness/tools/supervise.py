@@ -23,6 +23,8 @@ from harness.tools import tree
 _KEEPER = Path(__file__).with_name("keeper.py")
 _ENDING_S = 15.0
 _LOG_TAIL = 4096
+MOST_LOG_BYTES = 256 * 2**20
+"""That one step may print: a tool that never stops would fill the disk that the results are on."""
 
 
 class SupervisionError(LgBenchError):
@@ -74,8 +76,8 @@ class StepReport:
     peak_bytes: int
     """Greatest resident memory of all its processes together that was seen, and no less than that of each by itself."""
     stopped: str
-    """Which limit ended it: `wall`, `cpu`, `memory`, or `host` where the machine ran out of memory; `asked` where
-    nobody waits any more; empty for none."""
+    """Which limit ended it: `wall`, `cpu`, `memory`, or `host` where the machine ran out of memory; `output` where it
+    printed too much; `asked` where nobody waits any more; empty for none."""
     left_behind: int
     """Processes that were still running after it had ended (known of the last step), and were killed."""
 
@@ -109,9 +111,10 @@ def supervise(
 
     A step is begun only when the one before it ended with status 0. Standard input is empty, standard output and error
     are appended to the log. A limit ends the step and everything that all steps started: TERM, `kill_after_s` seconds
-    later KILL; a limit on memory KILL at once. After the last step whatever is left is killed. Limits on processor time
-    are looked at ten times a second, on memory more often the nearer the limit is, so that it is not passed by more
-    than a tenth. A program is also ended before it drives the machine into swap.
+    later KILL; a limit on memory, or on what is printed (`MOST_LOG_BYTES`), KILL at once. After the last step whatever
+    is left is killed. Limits on processor time are looked at ten times a second, on memory more often the nearer the
+    limit is, so that it is not passed by more than a tenth. A program is also ended before it drives the machine into
+    swap.
 
     Args:
         steps: at least one.
@@ -135,6 +138,7 @@ def supervise(
         "memory_bytes": bounds.memory_bytes,
         "reserve_bytes": reserve_bytes,
         "cpu_s": bounds.cpu_s,
+        "log_bytes": MOST_LOG_BYTES,
         "cores": _cores(bounds.cores),
         "kill_after_s": kill_after_s,
     }

@@ -126,6 +126,14 @@ def test_memory_beyond_the_bound_is_an_error(tmp_path: Path, job: Job) -> None:
     assert "GiB of memory" in said.message
 
 
+def test_endless_output_is_an_error(tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.tools.supervise.MOST_LOG_BYTES", 2**20)
+    tool = ScriptTool("x", ScriptFolder(folder_with(tmp_path, "yes")), tmp_path / "logs")
+    said = answer(tool, job)
+    assert said.verdict is Verdict.ERROR
+    assert said.message.startswith(f"{RUN} was killed: it printed more than")
+
+
 def test_processor_time_beyond_the_bound_is_a_timeout(tmp_path: Path, job: Job) -> None:
     said = answer(dummy(tmp_path, {"delay": 600, "burn": True}, bounds=ToolBounds(cpu_s=0.3)), job)
     assert said.verdict is Verdict.TIMEOUT

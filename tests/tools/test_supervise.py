@@ -100,6 +100,19 @@ def test_memory_is_counted_over_all_processes(tmp_path: Path) -> None:
     assert report.peak_bytes > 0.1 * 2**30
 
 
+def test_one_that_prints_for_ever_is_killed_before_the_disk_is_full(
+    tmp_path: Path, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise_module, "MOST_LOG_BYTES", 1000)
+    quiet = bash("head -c 900 /dev/zero")
+    # What earlier steps and attempts have printed does not count.
+    assert [report.stopped for report in run(tmp_path, quiet, quiet)] == ["", ""]
+    printing = f"trap '' TERM; while true; do echo {'x' * 99}; sleep 0.01; done & sleep {mark}"
+    (report,) = run(tmp_path, bash(printing))
+    assert (report.stopped, report.status) == ("output", -9)
+    assert sleepers(mark) == []
+
+
 def test_the_supervisor_is_of_this_package_and_not_of_another_that_is_installed(tmp_path: Path) -> None:
     own, other = tmp_path / "own", tmp_path / "other"
     for root in (own, other):
