@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from harness.tools import tree
 
 _KEEPER = Path(__file__).with_name("keeper.py")
 _ENDING_S = 15.0
+_LATE_S = 60.0
+"""Seconds beyond all limits after which the supervising process is held to be hung."""
 _LOG_TAIL = 4096
 MOST_LOG_BYTES = 256 * 2**20
 """That one step may print: a tool that never stops would fill the disk that the results are on."""
@@ -125,7 +128,7 @@ def supervise(
         reserve_bytes: of the machine's memory that stay free; None: a sixteenth, at most 1 GiB.
 
     Raises:
-        SupervisionError: the supervising process was killed.
+        SupervisionError: the supervising process was killed, or does not end.
         OSError: the log cannot be written, or no process can be started.
     """
     bounds = bounds or ToolBounds()
@@ -152,6 +155,10 @@ def supervise(
         start_new_session=True,
     ) as keeper:
         try:
+            # It reports when all is over. One that is stopped, or hangs itself, is not waited for.
+            reports = [stream for stream in (keeper.stdout,) if stream is not None]
+            if not select.select(reports, [], [], sum(step.wall_s for step in steps) + _LATE_S)[0]:
+                keeper.kill()
             written, complaint = _read(keeper.stdout), _read(keeper.stderr)
         finally:
             _finish(keeper)

@@ -172,6 +172,15 @@ def test_a_killed_supervisor_is_an_error_and_takes_the_program_with_it(tmp_path:
         left.kill()
 
 
+def test_a_stopped_supervisor_is_an_error_and_no_hang(
+    tmp_path: Path, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise_module, "_LATE_S", 0.5)
+    with pytest.raises(SupervisionError, match="ended early"):
+        run(tmp_path, bash(f"kill -STOP $PPID; sleep {mark}", wall_s=0.5))
+    assert sleepers(mark) == []
+
+
 def test_programs_do_not_get_our_packages_or_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PYTHONPATH", "VIRTUAL_ENV", "LGBENCH_RUN_TIMEOUT"):
         monkeypatch.setenv(name, "x")
