@@ -23,7 +23,7 @@ from harness.formats.compressed import locate, read_bytes
 from harness.judging.conflicts import find_conflicts
 from harness.judging.judge import Judge
 from harness.judging.replay import Rules
-from harness.report.source import HEADER_META, MANIFESTS_META, STORE_FILE, SUMMARY_FILE, planned_rows
+from harness.report.source import HEADER_META, JOBS_META, MANIFESTS_META, STORE_FILE, SUMMARY_FILE, planned_rows
 from harness.run.identity import job_key
 from harness.run.store import Store
 from harness.run.stored import Place as RowPlace
@@ -152,6 +152,9 @@ def audit_run(
             return found
         rows = planned_rows(store)
         header = RunHeader.from_json(store.meta.get(HEADER_META) or {})
+        missing = len(store.meta.get(JOBS_META) or ()) - len(rows)
+        if missing > 0:
+            found.notes.append(f"{missing} of the planned inputs have no result")
         found.results, found.unsat = len(rows), sum(row.verdict is Verdict.UNSAT for row in rows)
         paths = _manifest(folder, store, rows, found, tell)
         _results(folder, store, rows, header, found)

@@ -226,10 +226,12 @@ def test_a_list_that_was_killed_is_not_said_to_disagree(tmp_path: Path) -> None:
     assert found.disagreements == []
     assert (found.manifest, found.files, found.counterexamples, found.rechecked) == ("missing", 0, 0, [])
     assert "the files of 3 results are in no manifest, and are not compared" in found.notes
+    edit(run, "DELETE FROM results WHERE idx = 2")
+    assert "1 of the planned inputs have no result" in audited(run, 0).notes
     # What its files are is known again where they stand as in a benchmark.
     shutil.copytree(tmp_path / "bench", run / "benchmark")
     found = audited(run)
-    assert (found.disagreements, found.files, found.counterexamples_confirmed) == ([], 4, 1)
+    assert (found.disagreements, found.files, found.counterexamples_confirmed) == ([], 3, 1)
     (run / "benchmark/vnnlib/low.vnnlib").write_text("; another\n")
     assert ("hash", str(run / "benchmark/vnnlib/low.vnnlib")) in checks(audited(run, 0))
 
