@@ -107,35 +107,6 @@ class PairedDifference:
         }
 
 
-def paired_difference(rows: Iterable[ResultRow], source: str, target: str, metric: str) -> PairedDifference:
-    """Returns the paired difference of one figure between two networks of the table.
-
-    Args:
-        rows: at most one row for each variant and input.
-        source: the network that the difference is from.
-        target: the network that it is to.
-        metric: a key of `PROPERTIES`.
-    """
-    table = by_variant(rows)
-    return _difference(table.get(source, {}), table.get(target, {}), source, target, metric)
-
-
-def paired_differences(
-    rows: Iterable[ResultRow], baseline: str, variants: Sequence[str], metrics: Sequence[str] = tuple(PROPERTIES)
-) -> tuple[PairedDifference, ...]:
-    """Returns the differences of each network to the baseline, all figures of one network together, in order.
-
-    P-values are adjusted over the networks, as in `differences_of_pairs`.
-
-    Args:
-        rows: at most one row for each variant and input.
-        baseline: the network that differences are from.
-        variants: the other networks.
-        metrics: keys of `PROPERTIES`.
-    """
-    return differences_of_pairs(rows, [(baseline, name) for name in variants], metrics)
-
-
 def differences_of_pairs(
     rows: Iterable[ResultRow], pairs: Sequence[tuple[str, str]], metrics: Sequence[str] = tuple(PROPERTIES)
 ) -> tuple[PairedDifference, ...]:

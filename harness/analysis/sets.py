@@ -31,8 +31,3 @@ def stage_counts(rows: Iterable[ResultRow]) -> dict[str, int]:
     """
     counts = Counter(row.stage for row in rows if row.decided)
     return {stage.value: counts[stage] for stage in STAGE_ORDER} | {UNSTATED: counts[None]}
-
-
-def members(rows: Iterable[ResultRow], which: ResultSet) -> frozenset[int]:
-    """Returns the indices of the inputs in one set."""
-    return frozenset(row.index for row in rows if row.result_set is which)

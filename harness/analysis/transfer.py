@@ -242,28 +242,6 @@ class Transfer:
         )
 
 
-def transfer_from_json(raw: Mapping[str, Any], expected: Expected) -> Transfer:
-    """Returns the transfer that `Transfer.to_json` wrote, with what to expect of the present results.
-
-    Raises:
-        KeyError, TypeError, ValueError: it is not of that form.
-    """
-    examples = tuple(
-        TransferExample(
-            int(one["index"]),
-            int(one["label"]),
-            int(one["target"]),
-            int(one["clean"]),
-            int(one["adversarial"]),
-            None if one["noise"] is None else int(one["noise"]),
-        )
-        for one in raw["examples"]
-    )
-    left_out = {int(index): str(reason) for index, reason in raw["left_out"].items()}
-    without_record = tuple(int(index) for index in raw["without_record"])
-    return Transfer(str(raw["from"]), str(raw["to"]), examples, expected, without_record, left_out)
-
-
 def _rate(count: int, n: int) -> float | None:
     return Share(count, n).percent
 

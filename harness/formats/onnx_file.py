@@ -52,9 +52,6 @@ class TensorInfo:
         return int(np.prod(self.shape, dtype=np.int64))
 
 
-InputInfo = TensorInfo
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class OnnxSession:
     """A network, loaded into ONNX Runtime, with exactly one input and one output."""
@@ -86,12 +83,11 @@ def load_model_bytes(path: Path) -> bytes:
     return data
 
 
-def open_session(source: bytes | Path, threads: int = 1) -> OnnxSession:
-    """Returns a session on the CPU provider for a network with one floating-point input and one output.
+def open_session(source: bytes | Path) -> OnnxSession:
+    """Returns a session of one thread on the CPU provider for a network with one floating-point input and one output.
 
     Args:
         source: a model's bytes, or a file that `load_model_bytes` reads.
-        threads: threads that one evaluation may use.
 
     Raises:
         UsageError: the model cannot be read or run, has other inputs or outputs than one of each, or would take more
@@ -100,8 +96,7 @@ def open_session(source: bytes | Path, threads: int = 1) -> OnnxSession:
     label = str(source) if isinstance(source, Path) else "the network"
     data = load_model_bytes(source) if isinstance(source, Path) else source
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = FATAL_ONLY
     check_limits(data, label)
     try:

@@ -17,25 +17,8 @@ from torch import Tensor
 
 from harness.domain import BoolArray, GraftMask, UsageError
 from harness.grafting.npz import json_array, json_value, layer_sizes, named_shapes, read_npz, write_npz
-from harness.grafting.selection import Selection
 
 Shape = tuple[int, ...]
-
-
-def to_graft_mask(
-    selection: Selection, layers: Mapping[str, Shape], provenance: Mapping[str, str] | None = None
-) -> GraftMask:
-    """Returns a flat selection cut into the activations' shapes.
-
-    Args:
-        selection: chosen neurons of the whole network.
-        layers: activation name to neuron shape, in the order of the scores that the selection was made from.
-        provenance: what the mask is made from.
-
-    Raises:
-        UsageError: the selection is of another number of neurons.
-    """
-    return GraftMask(_cut(selection.mask, layers), dict(provenance or {}))
 
 
 def check_mask(mask: GraftMask, network: Mapping[str, Shape]) -> None:

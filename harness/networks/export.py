@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.domain import LgBenchError, UnsupportedNetworkError
-from harness.formats.compressed import write_gz
 from harness.formats.onnx_file import open_session, run_flat
 from harness.networks.batch_norm import merge_batch_norm_
 from harness.networks.grafted import GraftedReLU
@@ -113,38 +112,6 @@ def check_parity(model: nn.Module, onnx_bytes: bytes, input_shape: tuple[int, ..
     scale = np.maximum(np.abs(expected).max(axis=1), 1.0)
     flips = int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())
     return ParityReport(len(inputs), float(difference.max()), float((difference / scale).max()), flips)
-
-
-def export_checked(
-    model: nn.Module, path: Path, input_shape: tuple[int, ...], seed: int = 0, opset: int = OPSET
-) -> ParityReport:
-    """Writes the network to `path` (gzipped ONNX) if ONNX Runtime computes what PyTorch does; else writes nothing.
-
-    Args:
-        model: as `export_onnx` takes it.
-        path: `<name>.onnx.gz`, replaced atomically.
-        input_shape: shape of one input, without the batch dimension.
-        seed: seeds the inputs of the comparison.
-        opset: version of the ONNX operators.
-
-    Raises:
-        LgBenchError: the outputs differ by more than rounding.
-        UnsupportedNetworkError: as `export_onnx`.
-    """
-    data = export_onnx(model, input_shape, opset)
-    report = check_parity(model, data, input_shape, seed)
-    if not report.agrees:
-        raise LgBenchError(
-            f"{path}: not written, because the ONNX model and the PyTorch network differ by {report.max_abs_diff:.3g} "
-            f"({report.max_rel_diff:.3g} of the largest logit; {PARITY_TOLERANCE:g} is allowed)"
-        )
-    write_onnx_gz(path, data)
-    return report
-
-
-def write_onnx_gz(path: Path, data: bytes) -> None:
-    """Replaces `path` atomically by the gzipped model; the same model gives the same file."""
-    write_gz(path, data)
 
 
 def round_weights_(model: nn.Module, kind: str) -> nn.Module:

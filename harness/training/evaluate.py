@@ -33,9 +33,9 @@ class PgdConfig:
     """Random starts; an input counts as robust only if it withstands all of them."""
 
     @staticmethod
-    def pgd100(eps: float, restarts: int = 1) -> PgdConfig:
+    def pgd100(eps: float) -> PgdConfig:
         """100 steps of 2.5 eps / 100; the "100 restarts" of the thesis are those of its verifier, not of its RA."""
-        return PgdConfig(eps, 100, 2.5 * eps / 100, restarts)
+        return PgdConfig(eps, 100, 2.5 * eps / 100)
 
     @staticmethod
     def fgsm(eps: float, alpha: float) -> PgdConfig:
@@ -72,16 +72,19 @@ def in_unit_range(images: Tensor) -> Tensor:
     return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 
-def withstands(network: nn.Module, x: Tensor, y: Tensor, attack: PgdConfig, generator: torch.Generator) -> Tensor:
+def withstands(network: nn.Module, x: Tensor, y: Tensor, attack: PgdConfig, draw: Callable[[], Tensor]) -> Tensor:
     """Returns which inputs keep their label under the attack, `(batch,)` bool; `x` itself is checked too.
 
     Inputs that are lost already, to `x` itself or to an earlier restart, are not attacked again. The noise is drawn for
     the whole batch all the same, so that an input's random start does not depend on the fate of the others.
+
+    Args:
+        network: maps images in [0, 1] to logits.
+        x: images.
+        y: labels, `(batch,)`.
+        attack: the attack.
+        draw: returns the noise that a restart begins with, of the shape of `x`.
     """
-    return _withstands(network, x, y, attack, lambda: uniform_noise(x, attack.eps, generator))
-
-
-def _withstands(network: nn.Module, x: Tensor, y: Tensor, attack: PgdConfig, draw: Callable[[], Tensor]) -> Tensor:
     robust = _right(network, x, y)
     for _ in range(attack.restarts):
         noise = draw()
@@ -137,7 +140,7 @@ def evaluate(
                 generator = torch.Generator(device).manual_seed(seed * 1_000_003 + block)
                 draw = partial(_part_of_noise, x, attack.eps, generator, some)
                 correct += int(_right(network, x[some], y[some]).sum())
-                robust += int(_withstands(network, x[some], y[some], attack, draw).sum())
+                robust += int(withstands(network, x[some], y[some], attack, draw).sum())
                 progress(min(block + at + batch_size, block + len(part)))
     finally:
         network.train(was_training)

@@ -14,6 +14,7 @@ from torch import nn
 from harness.data.images import ImageSet
 from harness.domain import LgBenchError, UsageError
 from harness.files import sha256_bytes
+from harness.formats.compressed import write_gz
 from harness.networks import zoo
 from harness.networks.batch_norm import batch_norm_state, fold_batch_norm
 from harness.networks.export import (
@@ -22,7 +23,6 @@ from harness.networks.export import (
     check_parity,
     export_onnx,
     round_weights_,
-    write_onnx_gz,
 )
 from harness.training.evaluate import Accuracy, PgdConfig, evaluate
 from harness.training.loop import EpochRecord, TrainingConfig
@@ -118,7 +118,7 @@ def publish(
         batch_norm=batch_norm_state(network),
         data={**origin.data, "test_sha256": images_sha256(test)},
     )
-    write_onnx_gz(path, exported)
+    write_gz(path, exported)
     zoo.write_manifest(zoo.manifest_path(folder, origin.variant), manifest)
     return manifest
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from harness.analysis.paired import paired_difference, paired_differences
+from harness.analysis.paired import PairedDifference, differences_of_pairs
 from harness.analysis.statistics import holm, least_p, paired_interval
 from harness.analysis.table import ResultRow
 from harness.domain import Stage, Verdict
@@ -24,9 +24,14 @@ def rows_of(both: int, lost: int, gained: int, neither: int, target: str = "b") 
     ]
 
 
+def difference(rows: list[ResultRow], metric: str = "VA") -> PairedDifference:
+    (found,) = differences_of_pairs(rows, [("a", "b")], [metric])
+    return found
+
+
 def test_counts_are_over_the_inputs_that_both_have() -> None:
     rows = [*rows_of(3, 1, 2, 4), ResultRow("a", 90, GOOD), ResultRow("b", 91, GOOD), ResultRow("b", 92, BAD)]
-    found = paired_difference(rows, "a", "b", "VA")
+    found = difference(rows)
     assert (found.both, found.lost, found.gained, found.n, found.unpaired) == (3, 1, 2, 10, 3)
     assert found.difference == pytest.approx(10.0)
 
@@ -39,7 +44,7 @@ def test_each_figure_counts_its_own_sets() -> None:
         ResultRow("b", 2, Verdict.TIMEOUT),
         ResultRow("b", 3, Verdict.UNSAT),
     ]
-    assert [paired_difference(rows, "a", "b", metric).lost for metric in ("SA", "RA", "VA")] == [1, 2, 3]
+    assert [difference(rows, metric).lost for metric in ("SA", "RA", "VA")] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -52,13 +57,13 @@ def test_each_figure_counts_its_own_sets() -> None:
     ],
 )
 def test_words(lost: int, gained: int, words: str) -> None:
-    found = paired_difference(rows_of(10, lost, gained, 30 - lost - gained), "a", "b", "VA")
+    found = difference(rows_of(10, lost, gained, 30 - lost - gained))
     assert found.words.startswith(words)
     assert found.to_json()["words"] == found.words
 
 
 def test_no_common_input_is_said() -> None:
-    found = paired_difference([ResultRow("a", 0, GOOD), ResultRow("b", 1, GOOD)], "a", "b", "VA")
+    found = difference([ResultRow("a", 0, GOOD), ResultRow("b", 1, GOOD)])
     assert (found.difference, found.interval) == (None, None)
     assert found.words == "no input has a result under both"
 
@@ -66,9 +71,9 @@ def test_no_common_input_is_said() -> None:
 def test_more_networks_make_the_test_stricter() -> None:
     rows = rows_of(10, 0, 6, 24)
     third = [ResultRow("c", row.index, row.verdict) for row in rows if row.variant == "b"]
-    alone = paired_differences(rows, "a", ["b"], ["VA"])
+    alone = differences_of_pairs(rows, [("a", "b")], ["VA"])
     assert [one.noise for one in alone] == [False]
-    together = paired_differences([*rows, *third], "a", ["b", "c"], ["VA"])
+    together = differences_of_pairs([*rows, *third], [("a", "b"), ("a", "c")], ["VA"])
     assert [one.p_adjusted for one in together] == [2 * alone[0].p] * 2
     assert [one.noise for one in together] == [True, True]
 

@@ -9,7 +9,7 @@ import pytest
 
 from harness.analysis.metrics import robust_bounds
 from harness.analysis.overlaps import set_overlap, set_overlaps
-from harness.analysis.paired import paired_difference
+from harness.analysis.paired import differences_of_pairs
 from harness.analysis.stages import VERIFIED_OR_FAILED, stage_table, times_by_set
 from harness.analysis.study import Analysis, analyse
 from harness.analysis.subsets import subset_hypotheses
@@ -126,10 +126,9 @@ def test_the_true_robust_accuracy_lies_between_vs_and_vs_with_vf(rows: list[Resu
 
 
 def test_what_grafting_changed_is_more_than_noise(rows: list[ResultRow]) -> None:
-    verified = paired_difference(rows, "baseline", "grafted", "VA")
+    correct, verified = differences_of_pairs(rows, [("baseline", "grafted")], ["SA", "VA"])
     assert (verified.both, verified.lost, verified.gained, verified.n) == (333, 25, 163, 997)
     assert verified.words.startswith("more than noise")
-    correct = paired_difference(rows, "baseline", "grafted", "SA")
     assert (correct.lost, correct.gained) == (90, 36)
     assert not correct.noise
 

@@ -14,7 +14,6 @@ from harness.analysis.transfer import (
     TransferClass,
     TransferExample,
     expected_of,
-    transfer_from_json,
 )
 from harness.domain import Stage, Verdict
 
@@ -95,9 +94,3 @@ def test_no_examples_give_no_rates() -> None:
     assert (raw["SA"], raw["RA"], raw["count"], raw["noise"]) == (None, None, 0, None)
     assert set(raw["percent"].values()) == {None}
     assert "no counterexamples" in raw["words"]
-
-
-def test_a_transfer_comes_back_from_its_json() -> None:
-    examples = (TransferExample(4, 3, 5, 3, 5, 3), KINDS["attack_fails"])
-    transfer = Transfer("a", "b", examples, Expected(9, 8, 7), (4,), {2: "why"})
-    assert transfer_from_json(json.loads(json.dumps(transfer.to_json())), Expected(9, 8, 7)) == transfer

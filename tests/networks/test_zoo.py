@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.domain import UsageError
+from harness.formats.compressed import write_gz
 from harness.networks import zoo
-from harness.networks.export import export_onnx, round_weights_, write_onnx_gz
+from harness.networks.export import export_onnx, round_weights_
 from harness.networks.grafted import GraftedReLU, graft_
 
 INPUT_SHAPE = (2, 6, 6)
@@ -175,7 +176,7 @@ def committed(tmp_path: Path, grafted: nn.Module, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(zoo, "ARCHITECTURES", {"toy": Residual})
     round_weights_(grafted, "float16")
     data = export_onnx(grafted, INPUT_SHAPE)
-    write_onnx_gz(zoo.network_path(tmp_path, "grafted"), data)
+    write_gz(zoo.network_path(tmp_path, "grafted"), data)
     found = manifest(
         onnx=zoo.FileHash("grafted.onnx.gz", zoo.sha256_bytes(data)), activations=zoo.activations(grafted, INPUT_SHAPE)
     )
@@ -191,7 +192,7 @@ def test_a_committed_network_is_loaded(committed: Path, grafted: nn.Module) -> N
 
 
 def test_a_network_that_is_not_its_manifests_is_refused(committed: Path) -> None:
-    write_onnx_gz(zoo.network_path(committed, "grafted"), export_onnx(Residual(), INPUT_SHAPE))
+    write_gz(zoo.network_path(committed, "grafted"), export_onnx(Residual(), INPUT_SHAPE))
     with pytest.raises(UsageError, match="SHA-256 differs"):
         zoo.load_network(committed, "grafted")
 

@@ -32,12 +32,17 @@ def batch(n: int) -> tuple[Tensor, Tensor]:
     return to_float(data.images, torch.device("cpu")), torch.from_numpy(data.labels)
 
 
+def attacked(network: nn.Module, x: Tensor, y: Tensor, attack: PgdConfig = ATTACK, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return withstands(network, x, y, attack, lambda: uniform_noise(x, attack.eps, generator))
+
+
 @pytest.mark.parametrize("restarts", [1, 3])
 @pytest.mark.parametrize("seed", range(4))
 def test_leaving_out_lost_inputs_changes_nothing(restarts: int, seed: int) -> None:
     network, (x, y) = small_network(seed).eval(), batch(60)
     attack = replace(ATTACK, restarts=restarts)
-    found = withstands(network, x, y, attack, torch.Generator().manual_seed(1))
+    found = attacked(network, x, y, attack, seed=1)
     assert torch.equal(found, plain_pgd(network, x, y, attack, torch.Generator().manual_seed(1)))
 
 
@@ -60,14 +65,14 @@ def test_lost_inputs_are_not_attacked() -> None:
     correct = int((network(x).argmax(1) == y).sum())
     network.sizes.clear()
     assert 0 < correct < 60
-    withstands(network, x, y, ATTACK, torch.Generator().manual_seed(0))
+    attacked(network, x, y)
     assert network.sizes == [60] + [correct] * (ATTACK.steps + 1)
 
 
 def test_a_batch_without_correct_inputs() -> None:
     network, (x, _) = small_network().eval(), batch(60)
     wrong = (network(x).argmax(1) + 1) % 3
-    assert not withstands(network, x, wrong, ATTACK, torch.Generator().manual_seed(0)).any()
+    assert not attacked(network, x, wrong).any()
 
 
 def test_the_attack_stays_in_the_ball_and_in_the_image() -> None:
@@ -79,7 +84,7 @@ def test_the_attack_stays_in_the_ball_and_in_the_image() -> None:
             return super().forward(x)
 
     x, y = batch(40)
-    withstands(Spy(small_network().eval()), x, y, ATTACK, torch.Generator().manual_seed(0))
+    attacked(Spy(small_network().eval()), x, y)
     correct = small_network().eval()(x).argmax(1) == y
     for point in seen[1:]:
         assert (point - x[correct]).abs().max() <= ATTACK.eps + 1e-6
