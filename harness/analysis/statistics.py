@@ -52,12 +52,12 @@ def wilson(count: float, n: int, confidence: float = 0.95) -> tuple[float, float
 def mcnemar_exact(left: int, entered: int) -> float:
     """Returns the two-sided p-value of McNemar's exact test for a paired difference.
 
+    Under the null hypothesis each discordant input falls on either side with probability 1/2 (McNemar 1947); inputs
+    that agree carry no information.
+
     Args:
         left: inputs with the property under the first network only.
         entered: inputs with the property under the second network only.
-
-    Under the null hypothesis each discordant input falls on either side with probability 1/2 (McNemar 1947); inputs
-    that agree carry no information.
     """
     if left < 0 or entered < 0:
         raise ValueError(f"counts cannot be negative: {left}, {entered}")

@@ -332,7 +332,7 @@ def _as_json(out: Path, scores: Scores, scoring: Scoring, agreement: Agreement |
         "images": len(scoring.subset),
         "instability": None if chosen is None else chosen.value,
         "counts": {str(source): {"inputs": c.inputs, "UNR": c.unr} for source, c in scoring.counts.items()},
-        "comparison": None if agreement is None else agreement.as_json(),
+        "comparison": None if agreement is None else agreement.to_json(),
     }
 
 

@@ -19,7 +19,7 @@ from harness.files import sha256_bytes
 from harness.grafting.hydra import HydraConfig, HydraTraining
 from harness.grafting.instability import Instability, InstabilitySource, instability
 from harness.networks.export import export_onnx
-from harness.report.source import planned_rows
+from harness.report.source import STORE_FILE, planned_rows
 from harness.run.store import Store
 from harness.tools.builtin import BuiltinTool
 from harness.workflow.root_bounds import Ball, root_records
@@ -38,7 +38,7 @@ def run_instability(folder: Path, variant: str, network_sha256: str) -> Instabil
     Raises:
         UsageError: the run has no results of that very network, or none of them entered branch and bound.
     """
-    with Store.read(folder / "results.db") as store:
+    with Store.read(folder / STORE_FILE) as store:
         # In the order of their time: where no plan was recorded, the last result of an input holds.
         rows = sorted(planned_rows(store), key=lambda row: row.finished_at)
         same = [row for row in rows if (row.variant, row.network_sha256) == (variant, network_sha256)]

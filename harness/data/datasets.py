@@ -82,8 +82,13 @@ def load_images(dataset: str, split: str, root: Path | None = None, count: int |
         raise UsageError(f"{root}: no such folder; name one that has {dataset}, or run 'lgbench data fetch' first")
     else:
         images = info.find(root, split, count)
-        if images.images.shape[1:] != info.shape or not (0 <= images.labels.min() <= images.labels.max() < 10):
+        if not len(images):
+            raise UsageError(f"{root}: its file of {dataset}'s {split} images has none; name another folder")
+        if images.images.shape[1:] != info.shape:
             raise UsageError(f"{root}: its {split} images are not {dataset}'s {info.shape}; name another folder")
+        if not 0 <= images.labels.min() <= images.labels.max() < info.classes:
+            most = info.classes - 1
+            raise UsageError(f"{root}: its {split} labels are not 0 to {most}, as {dataset}'s are; name another folder")
     if count is not None and count > len(images):
         raise UsageError(
             f"{dataset} {split}: {count} images were asked for, but there are {len(images)}; ask for fewer"

@@ -227,7 +227,7 @@ class _Extraction:
         with np.errstate(over="ignore"):
             bound = kind(formula.rhs / factor)
             end = float(np.nextafter(bound, kind(-np.inf if factor > 0 else np.inf)))
-        return Atom({key: math.copysign(1.0, factor)}, math.copysign(1.0, factor) * end, False, formula.token)
+        return Atom({key: math.copysign(1.0, factor)}, math.copysign(1.0, factor) * end, False, formula.place)
 
     def _key(self, variable: _Node) -> int:
         tensor = self.tensors[variable.name]

@@ -35,7 +35,7 @@ class Atom(NamedTuple):
     terms: Mapping[int, float]
     rhs: float
     strict: bool
-    token: int
+    place: int
     """The place where it stands, for errors."""
 
 
@@ -68,7 +68,7 @@ class InputBounds(NamedTuple):
 class Statements(NamedTuple):
     """Everything that a property text says."""
 
-    stream: Places
+    places: Places
     inputs: tuple[int, ...]
     """The place where each input is declared."""
     outputs: int
@@ -116,7 +116,7 @@ def added(left: Linear, right: Linear, sign: float) -> Linear:
     return total.linear()
 
 
-def compared(operator: str, left: Linear, right: Linear, places: Places, token: int) -> Formula:
+def compared(operator: str, left: Linear, right: Linear, places: Places, place: int) -> Formula:
     """Returns the formula of `left operator right`.
 
     Args:
@@ -124,18 +124,18 @@ def compared(operator: str, left: Linear, right: Linear, places: Places, token: 
         left: left side.
         right: right side.
         places: of the text.
-        token: the place where the comparison stands.
+        place: the place where the comparison stands.
 
     Raises:
         UsageError: a coefficient or constant is not finite.
     """
     if operator in ("=", "=="):
-        return AllOf(tuple(compared(one, left, right, places, token) for one in ("<=", ">=")))
+        return AllOf(tuple(compared(one, left, right, places, place) for one in ("<=", ">=")))
     if operator == "!=":
-        return AnyOf(tuple(compared(one, left, right, places, token) for one in ("<", ">")))
+        return AnyOf(tuple(compared(one, left, right, places, place) for one in ("<", ">")))
     if operator in (">=", ">"):
         left, right = right, left
     terms, rhs = added(left, right, -1.0).terms, right.constant - left.constant
     if not (math.isfinite(rhs) and all(map(math.isfinite, terms.values()))):
-        raise places.error(token, "the constraint's numbers overflow; use smaller ones")
-    return Atom({key: factor for key, factor in terms.items() if factor}, rhs, operator in ("<", ">"), token)
+        raise places.error(place, "the constraint's numbers overflow; use smaller ones")
+    return Atom({key: factor for key, factor in terms.items() if factor}, rhs, operator in ("<", ">"), place)

@@ -52,7 +52,7 @@ def normalise(statements: Statements) -> Property:
             numbers += 0 if rows is None else (len(shared) + len(rows)) * statements.outputs
             if numbers > MAX_NUMBERS:
                 message = f"the disjunctions multiply to more than {MAX_NUMBERS} numbers; split the property"
-                raise statements.stream.error(_first_token(formulas[0]) if formulas else 0, message)
+                raise statements.places.error(_first_place(formulas[0]) if formulas else 0, message)
             if rows is not None:
                 _, polytopes = cases.setdefault(case.key(), (case, []))
                 polytopes.append(_polytope(statements, (*shared, *rows)))
@@ -100,7 +100,7 @@ class _Bounds:
     def _narrow(self, atom: Atom) -> None:
         if len(atom.terms) != 1:
             message = "a constraint on an input together with other variables; bound each input by numbers"
-            raise self.statements.stream.error(atom.token, message)
+            raise self.statements.places.error(atom.place, message)
         if not self.own:
             self.lower, self.upper, self.own = self.lower.copy(), self.upper.copy(), True
         ((key, factor),) = atom.terms.items()
@@ -132,10 +132,10 @@ class _Bounds:
             unbounded = np.flatnonzero(~np.isfinite(bounds))
             if unbounded.size:
                 first = int(unbounded[0])
-                stream = self.statements.stream
-                raise stream.error(
+                places = self.statements.places
+                raise places.error(
                     self.statements.inputs[first],
-                    f"{stream.input_name(first)} has no finite {side} bound ({unbounded.size} such inputs); "
+                    f"{places.input_name(first)} has no finite {side} bound ({unbounded.size} such inputs); "
                     "assert one for each",
                 )
         return InputBox(lower, upper, self._flags(upper=False), self._flags(upper=True))
@@ -170,7 +170,7 @@ def _disjunctive(statements: Statements, formulas: list[Formula]) -> Iterator[Co
     count = _product(map(_count, formulas))
     if count > MAX_CONJUNCTIONS:
         message = f"the disjunctions multiply to {count} cases, more than {MAX_CONJUNCTIONS}; split the property"
-        raise statements.stream.error(_first_token(formulas[0]), message)
+        raise statements.places.error(_first_place(formulas[0]), message)
     return _conjunctions(AllOf(tuple(formulas)))
 
 
@@ -202,10 +202,10 @@ def _product(counts: Iterable[int]) -> int:
     return result
 
 
-def _first_token(formula: Formula) -> int:
+def _first_place(formula: Formula) -> int:
     while not isinstance(formula, Atom):
         formula = formula.parts[0]
-    return formula.token
+    return formula.place
 
 
 def _polytope(statements: Statements, rows: tuple[Atom, ...]) -> OutputPolytope:

@@ -40,7 +40,7 @@ class Agreement:
     """Way of counting to the mean share of unstable neurons, in percent."""
     masks: tuple[MaskAgreement, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Returns the figures as JSON values."""
         return {**asdict(self), "masks": [asdict(mask) for mask in self.masks]}
 

@@ -117,8 +117,8 @@ class Judge:
         """Returns the judged result of an answer; see `judgement`.
 
         The tool's word is kept beside it. An answer on files that are no longer those that were planned is an error.
-        Where a counterexample could be run, the result has it with the outputs
-        that ONNX Runtime gave. Times that are no times (negative, infinite, not a number) are stored as 0.
+        Where a counterexample could be run, the result has it with the outputs that ONNX Runtime gave. Times that are
+        no times (negative, infinite, not a number) are stored as 0.
         """
         said, wall_s, work_s = Verdict(answer.verdict), _seconds(answer.wall_s), _seconds(answer.work_s)
         replayed = self._replayed(job, answer) if said is Verdict.SAT else None

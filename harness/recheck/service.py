@@ -47,8 +47,7 @@ def recheck(
 
     `unsat`: no input of the property's boxes violates it, in real arithmetic and, unless that is all that is asked for,
     in any float32 evaluation within the rounding model of docs/design/003-rounding.md; shown by float64 bounds alone.
-    `sat` comes with an input whose
-    evaluation on ONNX Runtime violates. Everything else is `unknown` or `timeout`.
+    `sat` comes with an input whose evaluation on ONNX Runtime violates. Everything else is `unknown` or `timeout`.
     """
     began = time.monotonic()
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.data.images import ImageSet
+from harness.networks.modes import eval_mode
 from harness.training.adversarial import input_gradient, project, uniform_noise
 
 BLOCK = 500
@@ -120,7 +121,7 @@ def evaluate(
     library may still sum in another order in batches of another size, which can move an input that stands on the edge.
 
     Args:
-        network: maps images in [0, 1] to logits; evaluated in eval mode, its mode is restored.
+        network: maps images in [0, 1] to logits; evaluated in eval mode; each of its modules gets its own mode back.
         data: images and labels.
         attack: what RA is measured under.
         seed: seeds the attack's random starts.
@@ -128,10 +129,8 @@ def evaluate(
         progress: called with the number of inputs done.
     """
     device = next(network.parameters()).device
-    was_training = network.training
-    network.eval()
     correct = robust = 0
-    try:
+    with eval_mode(network):
         for block in range(0, len(data), BLOCK):
             part = data[block : block + BLOCK]
             x, y = to_float(part.images, device), torch.from_numpy(part.labels).to(device)
@@ -142,8 +141,6 @@ def evaluate(
                 correct += int(_right(network, x[some], y[some]).sum())
                 robust += int(withstands(network, x[some], y[some], attack, draw).sum())
                 progress(min(block + at + batch_size, block + len(part)))
-    finally:
-        network.train(was_training)
     return Accuracy(len(data), correct, robust)
 
 

@@ -87,9 +87,9 @@ class RunPlan:
     cluster: ClusterSettings | None = None
     """How the run uses a Ray cluster; None for a run of this machine."""
     rules: Rules = Rules.Y2026
+    """What counterexamples are judged by."""
     arithmetic: str = ARITHMETICS[0]
     """What our engine's `unsat` speaks of."""
-    """What counterexamples are judged by."""
 
 
 class Reporter(Protocol):

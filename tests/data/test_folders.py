@@ -144,8 +144,22 @@ def test_npz_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     np.savez(path, images=images)
     with pytest.raises(UsageError, match="not an npz file"):
         read_npz(path)
-    np.savez(path, images=images[:, :16], labels=np.zeros(3, np.uint8))
-    with pytest.raises(UsageError, match="are not cifar10's"):
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "what"),
+    [
+        (np.zeros((3, 16, 32, 3), np.uint8), [0, 1, 2], "its test images are not cifar10's"),
+        (np.zeros((3, 32, 32, 3), np.uint8), [0, 10, 2], "its test labels are not 0 to 9, as cifar10's are"),
+        (np.zeros((0, 32, 32, 3), np.uint8), [], "test images has none"),
+    ],
+)
+def test_images_of_another_data_set_are_refused(
+    tmp_path: Path, images: np.ndarray, labels: list[int], what: str
+) -> None:
+    (tmp_path / "cifar10").mkdir()
+    np.savez(tmp_path / "cifar10" / "test.npz", images=images, labels=np.array(labels, np.int64))
+    with pytest.raises(UsageError, match=what):
         load_images("cifar10", "test", tmp_path)
 
 

@@ -44,7 +44,7 @@ def test_both_shares_and_the_masks_that_they_give() -> None:
     first, all_neurons = found.masks
     assert (first.common, first.jaccard) == (0, 0.0), "the most unstable neuron is the first, and the last"
     assert (all_neurons.common, all_neurons.jaccard) == (4, 1.0)
-    assert found.as_json()["masks"][0] == {"heuristic": "gradient", "ranking": "min", "common": 0, "jaccard": 0.0}
+    assert found.to_json()["masks"][0] == {"heuristic": "gradient", "ranking": "min", "common": 0, "jaccard": 0.0}
 
 
 def test_equal_counts_agree_wholly() -> None:

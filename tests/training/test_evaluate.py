@@ -92,10 +92,11 @@ def test_the_attack_stays_in_the_ball_and_in_the_image() -> None:
         assert point.max() <= 1
 
 
-def test_figures_repeat_and_the_mode_is_restored() -> None:
+def test_figures_repeat_and_each_modules_mode_is_restored() -> None:
     network, data = small_network().train(), small_images(50)
+    network.conv1.eval()
     first = evaluate(network, data, ATTACK, seed=3, batch_size=20)
-    assert network.training
+    assert (network.training, network.fc1.training, network.conv1.training) == (True, True, False)
     assert first == evaluate(network, data, ATTACK, seed=3, batch_size=20)
     assert first.n == 50
     assert first.robust <= first.correct
