@@ -32,6 +32,7 @@ from harness.sweep_config import SweepSpec, find_sweep, sweep_benchmark
 from harness.workflow.benchmark import run_benchmark
 from harness.workflow.folder import earlier_header
 from harness.workflow.options import RunOptions, RunSummary
+from harness.workflow.plan import DEFAULT_TOOL
 from harness.workflow.sweep import SweepPoint, point_titles, sweep_points
 
 SWEEP_JSON, SWEEP_CSV, FIGURES = "sweep.json", "sweep.csv", "figures"
@@ -129,7 +130,7 @@ def _verify(
         max_domains=limits.max_domains,
         device=settings.device,
         variants=benchmark.variant_names,
-        tool="builtin",
+        tool=DEFAULT_TOOL,
         seed=benchmark.seed,
         resume=True,
         data=settings.data,

@@ -55,13 +55,31 @@ def load_run(folder: Path, *, details: bool = False) -> Run:
     with Store.read(folder / STORE_FILE) as store:
         results = planned_rows(store)
         rows = tuple(rows_from_store(results))
-        conflicts = [asdict(conflict) for conflict in find_conflicts(row.claim for row in store.rows())]
-        header = store.meta.get(HEADER_META)
+        header, conflicts = read_header(store, folder), stored_conflicts(store)
         manifests = store.meta.get(MANIFESTS_META) or {}
         found = read_details(store, results, manifests) if details else Details()
+    return Run(build_summary(rows, header, manifests, conflicts), rows, found)
+
+
+def read_header(store: Store, folder: Path) -> RunHeader:
+    """Returns the header of the run in a folder.
+
+    Args:
+        store: open, for reading.
+        folder: what errors name.
+
+    Raises:
+        UsageError: it is missing or incomplete.
+    """
+    header = store.meta.get(HEADER_META)
     if header is None:
         raise UsageError(f"{folder}: the run's header is missing; finish the run with the same command and --resume")
-    return Run(build_summary(rows, RunHeader.from_json(header), manifests, conflicts), rows, found)
+    return RunHeader.from_json(header)
+
+
+def stored_conflicts(store: Store) -> list[dict[str, Any]]:
+    """Returns the soundness conflicts among all results of a store, those of earlier plans too, as JSON values."""
+    return [asdict(conflict) for conflict in find_conflicts(row.claim for row in store.rows())]
 
 
 def planned_rows(store: Store) -> list[StoredResult]:

@@ -6,13 +6,13 @@ starting it once more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from harness.analysis.summary import RunHeader
-from harness.config import REPOSITORY, BenchmarkSpec
+from harness.config import BenchmarkSpec
 from harness.data.datasets import load_images
 from harness.data.images import ImageSet
 from harness.domain import Job, UsageError
@@ -24,12 +24,12 @@ from harness.run.store import Store
 from harness.tools.contract import Tool
 from harness.workflow.device import Machine, this_machine
 from harness.workflow.execute import Decider, Ledger, ProgressRelay, ToolFactory, execute, make_tool, tool_options
-from harness.workflow.finish import PlannedRun, note_start, now
+from harness.workflow.finish import PlannedRun, note_start
 from harness.workflow.folder import earlier_header, float_images, open_run, write_benchmark
+from harness.workflow.header import planned_header
 from harness.workflow.options import Reporter, RunOptions, RunPlan, RunSummary
 from harness.workflow.place import Place, open_place, remembered_executor
 from harness.workflow.plan import CheckedNetwork, check_networks, plan_benchmark, resumed_options
-from harness.workflow.provenance import provenance
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,27 +158,11 @@ def _check_images(spec: BenchmarkSpec, images: ImageSet) -> None:
 
 def _header(inputs: _Inputs, tool: Tool, earlier: RunHeader | None) -> RunHeader:
     spec, plan = inputs.spec, inputs.plan
-    titles: Mapping[str, str] = {variant.name: variant.title for variant in spec.variants}
     hashes = {network.variant: network.sha256 for network in inputs.networks}
-    return RunHeader(
-        benchmark=spec.name,
-        variants=plan.variants,
-        inputs=plan.inputs,
-        timeout_s=plan.limits.timeout_s,
-        device=plan.device.words,
+    return replace(
+        planned_header(plan, hashes, tool, earlier),
         eps=spec.eps,
-        timeout_on=plan.limits.timeout_on,
-        max_domains=plan.limits.max_domains,
         baseline=spec.baseline if spec.baseline in plan.variants else None,
-        title=spec.title,
-        protocol=plan.protocol,
-        command=plan.command,
-        started_at=earlier.started_at if earlier is not None and earlier.started_at else now(),
-        seed=plan.seed,
-        tool=plan.tool,
-        rules=plan.rules.value,
-        arithmetic=plan.arithmetic,
-        titles={name: titles[name] for name in plan.variants},
+        titles={name: spec.variant(name).title for name in plan.variants},
         published=[row.model_dump() for row in spec.published if row.variant in plan.variants],
-        provenance=provenance(plan, hashes, tool.identity(), REPOSITORY),
     )

@@ -13,7 +13,7 @@ from harness.analysis.vnncomp import ScoredBenchmark, in_time, instance_points
 from harness.domain import UsageError, Verdict, WitnessVerdict
 from harness.formats.competition import instance_name
 from harness.judging.replay import Rules
-from harness.report.source import HEADER_META, STORE_FILE, planned_rows
+from harness.report.source import STORE_FILE, planned_rows, read_header
 from harness.run.store import Store
 from harness.run.stored import StoredResult
 from harness.workflow.competition import load_competition
@@ -108,11 +108,7 @@ def limit_words(limits: Iterator[float]) -> str:
 
 def _run(folder: Path) -> _RunFolder:
     with Store.read(folder / STORE_FILE) as store:
-        header = store.meta.get(HEADER_META)
-        rows = tuple(planned_rows(store))
-    if header is None:
-        raise UsageError(f"{folder}: the run's header is missing; finish the run with the same command and --resume")
-    return _RunFolder(folder, RunHeader.from_json(header), rows)
+        return _RunFolder(folder, read_header(store, folder), tuple(planned_rows(store)))
 
 
 def _labels(runs: Sequence[_RunFolder]) -> list[str]:

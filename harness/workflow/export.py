@@ -26,7 +26,7 @@ from harness.formats.compressed import gzip_bytes
 from harness.formats.instances import format_seconds
 from harness.workflow import export_generate
 from harness.workflow.export_generate import IMAGES_FILE, SETTINGS_FILE, OnProgress, generate
-from harness.workflow.plan import CheckedNetwork, check_networks
+from harness.workflow.plan import CheckedNetwork, check_networks, chosen_variants
 
 SIX_HOURS_S = 21_600.0
 """The competition's bound on the sum of a benchmark's time limits."""
@@ -84,7 +84,7 @@ def export_benchmark(spec: BenchmarkSpec, options: ExportOptions, on_progress: O
         UsageError: an option, a network or the data cannot be used, or the folder has something in it already.
     """
     options = _checked(options)
-    networks = check_networks(spec, _variants(spec, options.variants))
+    networks = check_networks(spec, chosen_variants(spec, options.variants))
     pairs = _pairs(spec, networks) if options.two_network else []
     images = load_images(spec.dataset, "test", options.data, options.inputs or spec.protocols.full.inputs)
     seed = spec.seed if options.seed is None else options.seed
@@ -147,15 +147,6 @@ def _checked(options: ExportOptions) -> ExportOptions:
             else f"--timeout {limit}: one instance is more than VNN-COMP's six hours; choose at most 21600"
         )
     return replace(options, instances=count)
-
-
-def _variants(spec: BenchmarkSpec, asked: tuple[str, ...] | None) -> tuple[str, ...]:
-    if asked is None:
-        return spec.variant_names
-    chosen = {spec.variant(name).name for name in asked}
-    if not chosen:
-        raise UsageError(f"--variants names none; choose from {', '.join(spec.variant_names)}")
-    return tuple(name for name in spec.variant_names if name in chosen)
 
 
 def _pairs(spec: BenchmarkSpec, networks: Sequence[CheckedNetwork]) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,15 @@ from harness.analysis.summary import RunHeader, build_summary
 from harness.analysis.table import rows_from_store
 from harness.domain import Job, LgBenchError
 from harness.files import write_atomically
-from harness.judging.conflicts import find_conflicts
 from harness.report import write_report
-from harness.report.source import HEADER_META, JOBS_META, MANIFESTS_META, NEXT_HEADER_META, SUMMARY_FILE
+from harness.report.source import (
+    HEADER_META,
+    JOBS_META,
+    MANIFESTS_META,
+    NEXT_HEADER_META,
+    SUMMARY_FILE,
+    stored_conflicts,
+)
 from harness.run.outputs import write_counterexamples, write_results_csv
 from harness.run.store import Store
 from harness.run.stored import Place, job_place
@@ -82,8 +88,7 @@ def finish(run: PlannedRun, store: Store, *, interrupted: bool) -> RunSummary:
     results = store.rows(run.places)
     interrupted = interrupted and len(results) < len(run.places)
     header = replace(run.header, finished_at="" if interrupted else now())
-    conflicts = [asdict(conflict) for conflict in find_conflicts(row.claim for row in store.rows())]
-    summary = build_summary(rows_from_store(results), header, run.manifests, conflicts)
+    summary = build_summary(rows_from_store(results), header, run.manifests, stored_conflicts(store))
     store.meta[HEADER_META] = header.to_json()
     properties = {job_place(job): job.instance.property for job in run.jobs} | dict(run.originals)
     write_counterexamples(store, results, folder / COUNTEREXAMPLE_FOLDER, properties)

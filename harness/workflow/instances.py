@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.analysis.summary import RunHeader
-from harness.config import REPOSITORY
 from harness.domain import (
     Instance,
     InstanceResult,
@@ -25,16 +24,15 @@ from harness.judging.judge import Judge, one_line
 from harness.judging.replay import Rules
 from harness.run.identity import JobPlanner
 from harness.run.stored import job_place
-from harness.tools.contract import Tool
 from harness.workflow.device import Machine, choose_device
 from harness.workflow.execute import Decider, Ledger, ProgressRelay, ToolFactory, execute, make_tool, tool_options
-from harness.workflow.finish import PlannedRun, note_start, now
+from harness.workflow.finish import PlannedRun, note_start
 from harness.workflow.folder import BENCHMARK_FOLDER, earlier_header, open_run
+from harness.workflow.header import planned_header
 from harness.workflow.limits import make_limits
 from harness.workflow.options import Reporter, RunOptions, RunPlan, RunSummary
 from harness.workflow.place import Place, cluster_settings, device_on, open_place, remembered_executor
 from harness.workflow.plan import DEFAULT_TOOL, chosen_arithmetic, named_tool, resumed_options, spelt_out, tool_bounds
-from harness.workflow.provenance import provenance
 from harness.workflow.several import JoinedRows
 
 _PARTS = ("1.0", "2.0", BENCHMARK_FOLDER)
@@ -101,13 +99,18 @@ def _run_at(
     executor = place.executor(plan, tool, tool_options(plan, out, relay), reporter.step)
     planned = _plan_jobs(rows, plan, JobPlanner(tool.identity()))
     jobs = planned.jobs
-    header = replace(_header(plan, jobs, tool, earlier), asked={name: getattr(wishes, name) for name in _WISHES})
-    manifests: Mapping[str, Mapping[str, object]] = {}
+    hashes = {job.variant: job.network_sha256 for job in jobs if job.network_sha256}
+    header = replace(
+        planned_header(plan, hashes, tool, earlier),
+        inputs_of=Counter(job.variant for job in jobs),
+        asked={name: getattr(wishes, name) for name in _WISHES},
+        labelled=False,
+    )
     with open_run(out, resume=options.resume) as store:
         note_start(header, store)
         reporter.planned(plan)
         planned.joined.write()
-        run = PlannedRun(plan, header, manifests, jobs, planned.originals)
+        run = PlannedRun(plan, header, {}, jobs, planned.originals)
         return execute(run, store, Decider(tool, executor), reporter, relay, first=_settle(planned.settled))
 
 
@@ -255,33 +258,4 @@ def _plan(name: str, out: Path, options: RunOptions, rows: Sequence[_Row], machi
         cluster=cluster,
         rules=Rules(options.rules or Rules.Y2026),
         arithmetic=chosen_arithmetic(options),
-    )
-
-
-def _header(
-    plan: RunPlan,
-    jobs: Sequence[Job],
-    tool: Tool,
-    earlier: RunHeader | None,
-) -> RunHeader:
-    hashes = {job.variant: job.network_sha256 for job in jobs if job.network_sha256}
-    return RunHeader(
-        benchmark=plan.benchmark,
-        variants=plan.variants,
-        inputs=plan.inputs,
-        inputs_of=Counter(job.variant for job in jobs),
-        timeout_s=plan.limits.timeout_s,
-        device=plan.device.words,
-        timeout_on=plan.limits.timeout_on,
-        max_domains=plan.limits.max_domains,
-        labelled=False,
-        title=plan.title,
-        protocol=plan.protocol,
-        command=plan.command,
-        started_at=earlier.started_at if earlier is not None and earlier.started_at else now(),
-        seed=plan.seed,
-        tool=plan.tool,
-        rules=plan.rules.value,
-        arithmetic=plan.arithmetic,
-        provenance=provenance(plan, hashes, tool.identity(), REPOSITORY),
     )

@@ -12,18 +12,19 @@ from typing import Any
 
 from harness.analysis.summary import RunHeader
 from harness.config import SPEC_FILE, BenchmarkSpec
-from harness.domain import ARITHMETICS, UsageError
+from harness.domain import ARITHMETICS, Limits, UsageError
 from harness.files import sha256_bytes
 from harness.formats.instances import format_seconds
 from harness.formats.onnx_file import load_model_bytes, open_session
 from harness.judging.replay import Rules
+from harness.tools.registry import INTERNAL
 from harness.tools.supervise import ToolBounds
 from harness.workflow.device import Machine, choose_device
 from harness.workflow.limits import make_limits
 from harness.workflow.options import RunOptions, RunPlan
 from harness.workflow.place import cluster_settings, device_on, executor_options
 
-DEFAULT_TOOL = "builtin"
+DEFAULT_TOOL = INTERNAL
 PROTOCOLS = ("full", "cpu")
 
 
@@ -93,14 +94,8 @@ def plan_benchmark(spec: BenchmarkSpec, options: RunOptions, machine: Machine) -
     if inputs < 1:
         raise UsageError(f"--inputs {inputs}: at least one input is needed")
     limits = make_limits(protocol.timeout_s if options.timeout_s is None else options.timeout_s, options.max_domains)
-    for known in PROTOCOLS:
-        size = spec.protocols.full if known == "full" else spec.protocols.cpu
-        if (inputs, limits.timeout_s, limits.max_domains) == (size.inputs, size.timeout_s, None):
-            name = known
-            break
-    else:
-        name = "custom"
-    variants = _variants(spec, options.variants)
+    name = _protocol_name(spec, inputs, limits)
+    variants = chosen_variants(spec, options.variants)
     seed = spec.seed if options.seed is None else options.seed
     out = options.out or Path("results") / f"{spec.name}-{name}"
     options = named_tool(options)
@@ -134,6 +129,13 @@ def plan_benchmark(spec: BenchmarkSpec, options: RunOptions, machine: Machine) -
         rules=Rules(options.rules or Rules.Y2026),
         arithmetic=chosen_arithmetic(options),
     )
+
+
+def _protocol_name(spec: BenchmarkSpec, inputs: int, limits: Limits) -> str:
+    """Returns which protocol a run turns out to be; `custom` for none."""
+    sizes = {"full": spec.protocols.full, "cpu": spec.protocols.cpu}
+    asked = (inputs, limits.timeout_s, limits.max_domains)
+    return next((name for name, size in sizes.items() if asked == (size.inputs, size.timeout_s, None)), "custom")
 
 
 def named_tool(options: RunOptions) -> RunOptions:
@@ -216,6 +218,20 @@ def spelt_out(options: RunOptions) -> str:
     return f"{options.command} {shlex.join(given)}".strip()
 
 
+def chosen_variants(spec: BenchmarkSpec, asked: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Returns the names of the variants that are asked for (None: all), in the order of the specification.
+
+    Raises:
+        UsageError: none is asked for, or one that the benchmark does not have.
+    """
+    if asked is None:
+        return spec.variant_names
+    chosen = {spec.variant(name).name for name in asked}
+    if not chosen:
+        raise UsageError(f"--variants names none; choose from {', '.join(spec.variant_names)}")
+    return tuple(name for name in spec.variant_names if name in chosen)
+
+
 def check_networks(spec: BenchmarkSpec, variants: tuple[str, ...]) -> list[CheckedNetwork]:
     """Returns the networks of the variants, each read, run-ready and of the benchmark's shape.
 
@@ -284,15 +300,6 @@ def _manifest(network: Path, sha256: str) -> Mapping[str, Any] | None:
             f"(SHA-256 {sha256[:12]}, stated {str(stated)[:12]}); restore the pair, or remove the manifest"
         )
     return manifest
-
-
-def _variants(spec: BenchmarkSpec, asked: tuple[str, ...] | None) -> tuple[str, ...]:
-    if asked is None:
-        return spec.variant_names
-    chosen = {spec.variant(name).name for name in asked}
-    if not chosen:
-        raise UsageError(f"--variants names none; choose from {', '.join(spec.variant_names)}")
-    return tuple(name for name in spec.variant_names if name in chosen)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

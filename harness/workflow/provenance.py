@@ -11,11 +11,11 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
+from harness.tools.registry import INTERNAL
 from harness.workflow.options import RunPlan
 from harness.workflow.place import executor_provenance
 
 PACKAGES = ("lg-bench", "torch", "numpy", "onnx", "onnxruntime", "numba")
-BUILTIN = "builtin"
 ENGINE_CONFIG = Path("harness", "verifier", "config.py")
 GIT_TIMEOUT_S = 10.0
 
@@ -39,7 +39,7 @@ def provenance(plan: RunPlan, networks: Mapping[str, str], tool_identity: str, s
         "git": git_revision(source),
         "tool_identity": tool_identity,
         "networks": dict(networks),
-        **({"engine": engine_settings(source)} if plan.tool == BUILTIN else {}),
+        **({"engine": engine_settings(source)} if plan.tool == INTERNAL else {}),
         **foreign_provenance(plan),
         **executor_provenance(plan),
     }

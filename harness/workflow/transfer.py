@@ -22,7 +22,7 @@ from harness.files import sha256_bytes, write_atomically
 from harness.formats.compressed import read_bytes
 from harness.formats.onnx_file import OnnxSession, load_model_bytes, open_session, run_flat
 from harness.formats.vnnlib import read_property
-from harness.report.source import HEADER_META, STORE_FILE, planned_rows
+from harness.report.source import STORE_FILE, planned_rows, read_header
 from harness.run.store import Store
 from harness.run.stored import StoredResult
 from harness.workflow.folder import BENCHMARK_FOLDER
@@ -49,12 +49,7 @@ def measure_transfers(
         UsageError: no run there, no such network, or a network or property of it is missing or was changed.
     """
     with Store.read(folder / STORE_FILE) as store:
-        header = store.meta.get(HEADER_META)
-        if header is None:
-            raise UsageError(
-                f"{folder}: the run's header is missing; finish the run with the same command and --resume"
-            )
-        run = _Results(folder, RunHeader.from_json(header), store, planned_rows(store))
+        run = _Results(folder, read_header(store, folder), store, planned_rows(store))
         chosen = run.default_pairs() if pairs is None else list(pairs)
         for name in (name for pair in chosen for name in pair):
             if name not in run.header.variants:
