@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import Progress, TaskID
 
 from harness.cli.outcome import EXIT_CONFLICT, EXIT_DONE, EXIT_UNDECIDED
-from harness.cli.progress import columns
+from harness.cli.progress import step_bars
 from harness.domain import UsageError
-from harness.workflow.audit import OUTCOMES, Audit, Told, audit_run
+from harness.workflow.audit import OUTCOMES, Audit, audit_run
 
 
 @click.command()
@@ -38,7 +34,7 @@ def audit(run: Path, sample: int, seed: int, timeout: float, as_json: bool) -> i
     """
     if not (math.isfinite(timeout) and timeout > 0):
         raise UsageError(f"--timeout {timeout:g}: has to be a positive number of seconds")
-    with _bar() as told:
+    with step_bars(transient=True) as told:
         found = audit_run(run, sample, seed, timeout, told)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
@@ -67,18 +63,3 @@ def audit_lines(found: Audit) -> list[str]:
     lines += [f"note: {note}" for note in found.notes]
     lines += [f"DISAGREES ({one.check}): {one.where}: {one.message}" for one in found.disagreements]
     return [*lines, "the run agrees with all that was checked" if not found.disagreements else "THE RUN DISAGREES"]
-
-
-@contextmanager
-def _bar() -> Iterator[Told]:
-    """Yields what moves a bar for each step on standard error; nothing is drawn where that is no terminal."""
-    screen = Console(stderr=True)
-    with Progress(*columns(), console=screen, disable=not screen.is_terminal, transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def told(words: str, done: int, total: int) -> None:
-            if words not in tasks:
-                tasks[words] = bars.add_task(words, total=total, words="")
-            bars.update(tasks[words], completed=done)
-
-        yield told

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.options import rules_option
 from harness.domain import Instance, Job, Limits, UsageError
 from harness.formats.competition import network_paths
 from harness.formats.compressed import locate, read_text
@@ -24,13 +25,7 @@ _LIMIT_S = 1.0
 @click.argument("network")
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--rules",
-    type=click.Choice([rule.value for rule in Rules]),
-    default=Rules.Y2026.value,
-    show_default=True,
-    help="Of which year; 2025 published two tables.",
-)
+@rules_option("Of which year; 2025 published two tables.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 def check_witness(network: str, spec: Path, file: Path, rules: str, as_json: bool) -> None:
     """Replay the counterexample in FILE on NETWORK (ONNX) and SPEC (VNN-LIB) and print its class.

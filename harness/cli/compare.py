@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.comparison import compare as compare_entries
+from harness.cli.options import rules_option
 from harness.cli.outcome import EXIT_CONFLICT, EXIT_DONE, MIN_WIDTH
 from harness.judging.replay import Rules
 from harness.report.comparison import SOLVED_COLUMNS, comparison_json, disagreement_words, write_comparison
@@ -27,13 +28,7 @@ _UNBOUNDED = 10_000
 @click.command()
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--benchmark", metavar="NAME", help="Which benchmark of a competition's results.")
-@click.option(
-    "--rules",
-    type=click.Choice([rule.value for rule in Rules]),
-    default=Rules.Y2026.value,
-    show_default=True,
-    help="What a competition's counterexamples are judged by; a run's are judged already.",
-)
+@rules_option("What a competition's counterexamples are judged by; a run's are judged already.")
 @click.option("--verdicts", type=click.Path(path_type=Path), metavar="CSV", help="As for `lgbench score-vnncomp`.")
 @click.option("--instances", type=click.Path(path_type=Path), metavar="DIR", help="As for `lgbench score-vnncomp`.")
 @click.option(

@@ -10,12 +10,10 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
-from rich.progress import Progress, TaskID
 
 from harness.cli.main import EXIT_USAGE
-from harness.cli.options import data_option
-from harness.cli.progress import columns
+from harness.cli.options import comma_list, data_option
+from harness.cli.progress import step_bars
 from harness.config import find_spec
 from harness.workflow.export import DELTA, TIMEOUT_S, Exported, ExportOptions, export_benchmark
 from harness.workflow.export_check import check_folder
@@ -71,7 +69,7 @@ def export(
         _refuse("instances", reason="goes without --all, which takes every instance")
     if not given["two_network"]:
         _refuse("delta", reason="is for --two-network")
-    names = None if variants is None else tuple(name.strip() for name in variants.split(",") if name.strip())
+    names = None if variants is None else comma_list(variants)
     options = ExportOptions(out=out, variants=names, every=every, timeout_s=given.pop("timeout"), **given)
     with _bars() as progress:
         done = export_benchmark(find_spec(bench), options, progress)
@@ -141,13 +139,6 @@ def _say_exported(done: Exported, *, as_json: bool) -> None:
 @contextmanager
 def _bars() -> Iterator[OnProgress]:
     """Yields a progress report that draws a bar for each step on a terminal, and nothing elsewhere."""
-    screen = Console(stderr=True)
-    with Progress(*columns(), console=screen, disable=not screen.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total, words="")
-            bars.update(tasks[what], completed=done + 1, total=total)
-
-        yield report
+    with step_bars(transient=False) as told:
+        # Told before each item: the one that is worked on counts, so that the bar is full at the end.
+        yield lambda what, done, total: told(what, done + 1, total)

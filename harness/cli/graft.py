@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from harness.cli.models import (
     untrained_history,
     user_test_set,
 )
+from harness.cli.options import comma_list
 from harness.cli.training_common import (
     DATA_OPTION,
     DEVICE_OPTION,
@@ -297,7 +298,7 @@ def chosen_mask(path: Path, shapes: Shapes, layers: str | None = None, only: str
         if "names" not in arrays and tuple(arrays.get("layer_sizes", ())) == sizes:
             named = shapes
     mask = read_mask(path, None if named is None else dict(named))
-    return mask if only is None else only_layers(mask, _names(only))
+    return mask if only is None else only_layers(mask, comma_list(only))
 
 
 def finetuning_note(epochs: int) -> str:
@@ -345,12 +346,8 @@ def _say_of_another(path: Path, mask: GraftMask, given: GivenNetwork) -> None:
         click.echo(f"note: {path} was made from {name} ({made_from[:12]}), not from {given.name}; it fits", err=True)
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def _named_layers(text: str, shapes: Shapes) -> Shapes:
-    names: Sequence[str] = _names(text)
+    names = comma_list(text)
     for name in names:
         if name not in shapes:
             raise UsageError(f"--layers names '{name}', but the network's activations are {', '.join(shapes)}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -25,6 +23,7 @@ from harness.grafting.recipe import MaskRecipe
 from harness.grafting.scores import INSTABILITY, read_scores
 from harness.grafting.selection import DEFAULT_GAMMAS, DEFAULT_RATIO
 from harness.grafting.significance import Heuristic
+from harness.report.csv_text import csv_text
 
 RECIPE_RANKINGS = (Ranking.NORANK, Ranking.MIN, Ranking.DENSE)
 """The rankings of the thesis' 27 recipes; `ordinal` is not among them."""
@@ -192,11 +191,8 @@ def _names(named: Sequence[str], given: str | None) -> list[str]:
 
 
 def _recipes_csv(found: Sequence[MaskMatch]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("recipe", "size", "inter", "union", "given", "jaccard"))
-    writer.writerows((m.name, m.size, m.common, m.union, m.given, m.jaccard) for m in found)
-    return stream.getvalue()
+    rows = ((m.name, m.size, m.common, m.union, m.given, m.jaccard) for m in found)
+    return csv_text(("recipe", "size", "inter", "union", "given", "jaccard"), rows)
 
 
 def _recipes_table(found: Sequence[MaskMatch]) -> Table:

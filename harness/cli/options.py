@@ -32,6 +32,22 @@ def data_option(without: str = "") -> Callable[[_Command], _Command]:
     )
 
 
+def rules_option(text: str, default: str | None = Rules.Y2026.value) -> Callable[[_Command], _Command]:
+    """Returns what adds `--rules`; the one definition of it.
+
+    Args:
+        text: the help.
+        default: its value where it is left out, which the help then names.
+    """
+    choice = click.Choice([rule.value for rule in Rules])
+    return click.option("--rules", type=choice, default=default, show_default=default is not None, help=text)
+
+
+def comma_list(text: str) -> tuple[str, ...]:
+    """Returns the names in a list such as `a,b`, without the blanks around them; empty ones are left out."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def apply_options(
     command: _Command, decorators: Sequence[Callable[[Callable[..., Any]], Callable[..., Any]]]
 ) -> _Command:
@@ -66,11 +82,7 @@ def run_options(command: _Command) -> _Command:
         click.option("--tool-memory", type=float, metavar="GIB", help="Memory of a verifier that is not ours."),
         click.option("--tool-cores", type=click.IntRange(min=1), metavar="N", help="Processor cores of it."),
         click.option("--tool-cpu", type=float, metavar="S", help="Processor seconds of it for one input."),
-        click.option(
-            "--rules",
-            type=click.Choice([rule.value for rule in Rules]),
-            help="Of VNN-COMP's years: what a counterexample is judged by.  [default: 2026]",
-        ),
+        rules_option("Of VNN-COMP's years: what a counterexample is judged by.  [default: 2026]", default=None),
         click.option("--seed", type=click.IntRange(min=0), help="Of everything random.  [default: the benchmark's]"),
         arithmetic_option(),
         click.option(
@@ -100,5 +112,5 @@ def take_options(command: str, protocol: str | None = None, **given: Any) -> Run
         **given: what click collected, `as_json` left out.
     """
     variants = given.pop("variants")
-    names = None if variants is None else tuple(name.strip() for name in variants.split(",") if name.strip())
+    names = None if variants is None else comma_list(variants)
     return RunOptions(command=command, protocol=protocol, timeout_s=given.pop("timeout"), variants=names, **given)

@@ -159,6 +159,27 @@ def columns() -> tuple[ProgressColumn, ...]:
     )
 
 
+@contextmanager
+def step_bars(*, transient: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Yields what moves a bar for each step on standard error; nothing is drawn where that is no terminal.
+
+    It takes a step in words, what is done of it, and how much there is.
+
+    Args:
+        transient: whether the bars go away at the end.
+    """
+    screen = Console(stderr=True)
+    with Progress(*columns(), console=screen, disable=not screen.is_terminal, transient=transient) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def told(words: str, done: int, total: int) -> None:
+            if words not in tasks:
+                tasks[words] = bars.add_task(escape(words), total=total, words="")
+            bars.update(tasks[words], completed=done, total=total)
+
+        yield told
+
+
 def _tell(console: Console, line: str) -> None:
     """Writes a line; one that cannot be written is left out: a terminal that is gone is no reason to end a run."""
     with suppress(OSError):

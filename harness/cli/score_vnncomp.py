@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.vnncomp import ScoredConflict, Scores, ToolScore, score
+from harness.cli.options import rules_option
 from harness.cli.outcome import EXIT_CONFLICT, EXIT_DONE
 from harness.judging.replay import Rules
 from harness.workflow.competition import Competition, load_competition
@@ -23,13 +24,7 @@ _WIDTH = 100
 
 @click.command(name="score-vnncomp")
 @click.argument("results", metavar="DIR", type=click.Path(path_type=Path))
-@click.option(
-    "--rules",
-    type=click.Choice([rule.value for rule in Rules]),
-    default=Rules.Y2026.value,
-    show_default=True,
-    help="Of which year; 2025 published two tables.",
-)
+@rules_option("Of which year; 2025 published two tables.")
 @click.option(
     "--verdicts",
     type=click.Path(path_type=Path),

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from harness.cli.outcome import MIN_WIDTH
 from harness.domain import UsageError
 from harness.judging.judge import Judge
 from harness.tools.conformance import Outcome, cases, check_tool, conforms
@@ -22,7 +23,6 @@ from harness.workflow.device import DEVICES, choose_device, this_machine
 from harness.workflow.limits import make_limits
 
 EXIT_FAILED = 1
-MIN_WIDTH = 110
 COLOURS = {"passed": "green", "undecided": "yellow", "failed": "red"}
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.transfer import Transfer, TransferClass
 from harness.cli.outcome import MIN_WIDTH
-from harness.cli.progress import columns
+from harness.cli.progress import step_bars
 from harness.domain import UsageError
-from harness.workflow.transfer import Progress as Told
 from harness.workflow.transfer import leave_transfers, measure_transfers, transfers_json, write_transfers
 
 _HEADINGS = {
@@ -54,7 +50,7 @@ def transfer(run: Path, source: str | None, target: str | None, out: Path | None
         if source == target:
             raise click.UsageError(f"--from and --to are both '{source}'; name two networks")
         pairs = [(source, target), (target, source)]
-    with _bar() as told:
+    with step_bars(transient=True) as told:
         found = measure_transfers(run, pairs, told)
     _write(run, out, found)
     if as_json:
@@ -102,18 +98,3 @@ def transfer_table(transfers: Sequence[Transfer]) -> Table:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
-
-
-@contextmanager
-def _bar() -> Iterator[Told]:
-    """Yields what moves a bar for each direction on standard error; nothing is drawn where that is no terminal."""
-    screen = Console(stderr=True)
-    with Progress(*columns(), console=screen, disable=not screen.is_terminal, transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def told(words: str, done: int, total: int) -> None:
-            if words not in tasks:
-                tasks[words] = bars.add_task(escape(words), total=total, words="")
-            bars.update(tasks[words], completed=done)
-
-        yield told

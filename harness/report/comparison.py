@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import jinja2
 
 from harness.analysis.comparison import (
     Comparison,
@@ -25,6 +21,8 @@ from harness.analysis.comparison import (
     unique_solves,
 )
 from harness.files import write_atomically
+from harness.report.csv_text import csv_text
+from harness.report.template import asset, environment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +32,6 @@ SOLVED_COLUMNS = ("sat", "unsat", "solved", "unique", "wrong", "unknown", "timeo
 _SHORTEST_S = 0.01
 """Shorter times are drawn there: the axes are logarithmic."""
 _CLOCKS = {"wall": "wall time", "work": "work"}
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def comparison_json(comparison: Comparison, conditions: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -97,23 +94,20 @@ def write_comparison(
         figures.append(_pair_figure(pair_points(comparison, first, second), first, second, conditions, folder))
     write_atomically(folder / TABLES, json.dumps(tables, indent=2) + "\n")
     for name, (columns, rows) in _csv_tables(tables).items():
-        write_atomically(folder / name, _csv(columns, rows))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("comparison.html.j2").render(
-        title=title or "Comparison",
-        style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
-        tables=tables,
-        columns=SOLVED_COLUMNS,
-        notes=notes,
-        conflicts=[disagreement_words(one) for one in comparison.conflicts],
-        disagreements=[disagreement_words(one) for one in comparison.disagreements if not one.conflict],
-        figures=[(path.stem, words, base64.b64encode(path.read_bytes()).decode()) for path, words in figures],
+        write_atomically(folder / name, csv_text(columns, rows))
+    page = (
+        environment()
+        .get_template("comparison.html.j2")
+        .render(
+            title=title or "Comparison",
+            style=asset("report.css"),
+            tables=tables,
+            columns=SOLVED_COLUMNS,
+            notes=notes,
+            conflicts=[disagreement_words(one) for one in comparison.conflicts],
+            disagreements=[disagreement_words(one) for one in comparison.disagreements if not one.conflict],
+            figures=[(path.stem, words, base64.b64encode(path.read_bytes()).decode()) for path, words in figures],
+        )
     )
     write_atomically(folder / PAGE, page)
     return folder / PAGE
@@ -158,14 +152,6 @@ def _csv_tables(tables: Mapping[str, Any]) -> dict[str, tuple[Sequence[str], lis
             ],
         ),
     }
-
-
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _label(tool: str, conditions: Mapping[str, Mapping[str, str]]) -> str:

@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from harness.analysis.sets import SET_ORDER
 from harness.analysis.stages import ASKED, VERIFIED_OR_FAILED
 from harness.analysis.study import Analysis, PairAnalysis, analyse
@@ -33,11 +30,10 @@ from harness.report.tables import (
     title_of,
     transfer_table,
 )
+from harness.report.template import asset, environment
 from harness.report.wording import moment, probability, run_facts, seconds, share
 
 REPORT_FILE = "report.html"
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 MAX_BYTES = 8_000_000
 """A page is at most so large: counterexamples, then images, are left out where it would be larger."""
@@ -98,21 +94,15 @@ def render(
         study: the analysis of its results; None: made here.
         gallery: its figures; None: made here.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    pages = environment()
+    pages.filters |= {
         "percent": percent,
         "seconds": seconds,
         "share": share,
         "probability": probability,
         "moment": moment,
     }
-    template = environment.get_template("report.html.j2")
+    template = pages.get_template("report.html.j2")
     content = _content(run, transfers, study or analyse(run.rows, run.summary), gallery)
     highest = max((row.index for row in run.rows), default=-1)
     pictures = find_pictures(run.summary, highest, run.details.attacks) if highest >= 0 else None
@@ -138,8 +128,8 @@ def _content(
     golden = bool(summary.get("golden"))
     return {
         "summary": summary,
-        "style": _asset("report.css"),
-        "script": _asset("report.js"),
+        "style": asset("report.css"),
+        "script": asset("report.js"),
         "facts": run_facts(summary),
         "golden": golden,
         "thesis": THESIS_FIGURES if golden else {},
@@ -166,10 +156,6 @@ def _content(
         "conditions": conditions,
         "provenance": provenance_groups(summary, run.details.manifests),
     }
-
-
-def _asset(name: str) -> Markup:
-    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
 
 
 def _pairs(summary: Mapping[str, Any], study: Analysis, gallery: Gallery) -> dict[str, Any]:

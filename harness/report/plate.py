@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Outline
 
 from harness.files import write_atomically
+from harness.report.csv_text import csv_text
 from harness.report.plots import DPI, drawing_style, new_figure
 from harness.report.svg import element
 
@@ -70,11 +70,7 @@ class Plate:
 
     def csv(self) -> str:
         """Returns its numbers with a header."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows(["" if value is None else value for value in row] for row in self.rows)
-        return text.getvalue()
+        return csv_text(self.columns, self.rows)
 
     def save(self, folder: Path) -> list[Path]:
         """Writes `name.png`, `name.svg` and `name.csv` below a folder, each replaced whole; returns their paths."""

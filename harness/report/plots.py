@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -14,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from harness.files import write_atomically
+from harness.report.csv_text import csv_text
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#111111")
 """Okabe and Ito's colour-blind safe palette; figures tell series apart by marker and line too."""
@@ -61,10 +61,6 @@ def save_figure(
             figure.savefig(stream, format=suffix, dpi=DPI, metadata=metadata)
             paths.append(folder / f"{name}.{suffix}")
             write_atomically(paths[-1], stream.getvalue())
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(["" if value is None else value for value in row] for row in rows)
     paths.append(folder / f"{name}.csv")
-    write_atomically(paths[-1], text.getvalue())
+    write_atomically(paths[-1], csv_text(columns, rows))
     return paths
