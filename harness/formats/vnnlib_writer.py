@@ -1,6 +1,7 @@
 """VNN-LIB 1.0 robustness properties, in the one form that every reader takes.
 
-This module and `vnnlib2_writer` are shipped inside exported benchmarks, where nothing but numpy is at hand.
+This module and `vnnlib2_writer` are shipped inside exported benchmarks, where nothing but numpy is at hand and Python
+may be 3.9: no `zip(strict=...)`.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def write_robustness_property(
     lines = comment_lines(comment)
     lines += [f"(declare-const X_{i} Real)" for i in range(lower.size)]
     lines += [f"(declare-const Y_{j} Real)" for j in range(classes)]
-    bounds = zip(map(exact_decimal, lower.tolist()), map(exact_decimal, upper.tolist()), strict=True)
-    lines += [f"(assert (>= X_{i} {low}))\n(assert (<= X_{i} {high}))" for i, (low, high) in enumerate(bounds)]
+    low, high = (list(map(exact_decimal, bounds.tolist())) for bounds in (lower, upper))
+    lines += [f"(assert (>= X_{i} {low[i]}))\n(assert (<= X_{i} {high[i]}))" for i in range(lower.size)]
     lines.append("(assert (or")
     lines += [f"    (and (>= Y_{j} Y_{label}))" for j in range(classes) if j != label]
     lines.append("))")

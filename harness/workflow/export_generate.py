@@ -1,7 +1,7 @@
 """Draws a benchmark's instances anew: the same seed gives the same files everywhere.
 
 This module is shipped with each exported benchmark as `generate_properties.py`, the two writers that it imports put in
-place of their import. So it stays with the standard library, numpy and ONNX Runtime, and with the syntax of Python 3.9.
+place of their import. So it stays with Python 3.9, its standard library, numpy and ONNX Runtime.
 """
 
 from __future__ import annotations

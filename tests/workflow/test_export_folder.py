@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import gzip
 import os
@@ -141,6 +142,12 @@ def test_the_script_serves_a_flat_folder_and_other_data(spec: BenchmarkSpec, tmp
     first = read_text(rows[0].instance.property)
     assert "declare-const X_0 Real" in first
     assert not any(name in generator_source() for name in ("from harness", "import harness"))
+
+
+def test_the_script_asks_for_no_python_after_3_9() -> None:
+    tree = ast.parse(generator_source(), feature_version=(3, 9))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "zip"]
+    assert not [ast.unparse(call) for call in calls if call.keywords], "zip takes no keywords there"
 
 
 def test_two_networks_are_compared_in_2_only(spec: BenchmarkSpec, tmp_path: Path) -> None:
