@@ -148,17 +148,31 @@ def main(argv: Sequence[str] | None = None, command: click.Command = cli, name: 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERRUPTED
     except Exception as error:
-        # Imported here because numpy comes with it, which `--help` does not need.
-        from harness.domain import LgBenchError, UsageError
+        code = _told(error)
+        if code is None:
+            raise
+        return code
 
-        if isinstance(error, LgBenchError):
-            return _fail(str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
-        if isinstance(error, OSError) and error.filename is not None:
-            reason = f"cannot be read or written ({error.strerror}); check the path, permissions and free space"
-            return _fail(f"{error.filename}: {reason}", EXIT_USAGE)
-        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
-            return _fail(f"the output cannot be written ({error.strerror})", EXIT_FAILED)
-        raise
+
+def _told(error: Exception) -> int | None:
+    """Says in one line what is no fault of the program, and returns the exit code; None for a fault."""
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "harness"):
+            return None
+        advice = "start ./run_benchmark.sh, which installs all, or pip install -c constraints.txt . in its folder"
+        return _fail(f"the package {package} is not installed in {sys.prefix}; {advice}", EXIT_USAGE)
+    # Imported here because numpy comes with it, which `--help` does not need.
+    from harness.domain import LgBenchError, UsageError
+
+    if isinstance(error, LgBenchError):
+        return _fail(str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
+    if isinstance(error, OSError) and error.filename is not None:
+        reason = f"cannot be read or written ({error.strerror}); check the path, permissions and free space"
+        return _fail(f"{error.filename}: {reason}", EXIT_USAGE)
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        return _fail(f"the output cannot be written ({error.strerror})", EXIT_FAILED)
+    return None
 
 
 def _terminate(_signum: int, _frame: FrameType | None) -> None:

@@ -100,6 +100,20 @@ def test_what_a_command_raises_becomes_an_exit_code(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_missing_package_is_named_and_one_of_ours_is_a_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+    monkeypatch.setattr(cli, "main", lambda **_kwargs: fail("onnx.helper"))
+    assert main([]) == 2
+    assert "the package onnx is not installed" in capsys.readouterr().err
+    monkeypatch.setattr(cli, "main", lambda **_kwargs: fail("harness.nowhere"))
+    with pytest.raises(ModuleNotFoundError):
+        main([])
+
+
 def test_a_command_gives_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "main", lambda **_kwargs: 3)
     assert main([]) == 3
