@@ -82,9 +82,10 @@ def _run_at(
     folder = options.out or plan_benchmark(spec, options, place.machine).out
     earlier = earlier_header(folder, resume=options.resume)
     if earlier is not None and (earlier.benchmark, earlier.eps) != (spec.name, spec.eps):
+        same = earlier.benchmark == spec.name
+        there, here = (f" with radius {eps}" if same else "" for eps in (earlier.eps, spec.eps))
         raise UsageError(
-            f"{folder}: holds a run of {earlier.benchmark} with radius {earlier.eps}, "
-            f"not of {spec.name} with {spec.eps}; choose another --out"
+            f"{folder}: holds a run of {earlier.benchmark}{there}, not of {spec.name}{here}; choose another --out"
         )
     plan = plan_benchmark(spec, resumed_options(replace(options, out=folder), earlier), place.machine)
     images = load_images(spec.dataset, "test", options.data, plan.inputs)

@@ -23,13 +23,15 @@ from harness.formats.instances import write_instances
 from harness.formats.vnnlib import robustness_box, write_robustness_property
 from harness.report.source import HEADER_META, NEXT_HEADER_META, STORE_FILE
 from harness.run.access import usable_folder
-from harness.run.lock import run_lock
+from harness.run.lock import LOCK_NAME, run_lock
 from harness.run.salvage import SCRATCH, mend_store
 from harness.run.store import Store
 from harness.workflow.plan import CheckedNetwork
 
 BENCHMARK_FOLDER = "benchmark"
 LOG_FOLDER = "logs"
+REPLACED = ("results.csv", "summary.json", "report.html", "manifest.json", "transfer.json", "counterexamples")
+"""What a run replaces in its folder at its end; `counterexamples` has no others' files afterwards."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,8 @@ def earlier_header(folder: Path, *, resume: bool) -> RunHeader | None:
     results file that is to be resumed and is damaged is mended first, with a warning that says what was saved.
 
     Raises:
-        UsageError: the folder has results and they are not to be resumed, or it cannot be a run folder.
+        UsageError: the folder has results and they are not to be resumed, or it cannot be a run folder, e.g. because it
+            has files that a run would replace and that no run has made.
     """
     path = folder / STORE_FILE
     with usable_folder(folder):
@@ -50,6 +53,7 @@ def earlier_header(folder: Path, *, resume: bool) -> RunHeader | None:
         if resume and path.exists():
             _mend(folder)
         if not Store.is_begun(path):
+            _refuse_strangers(folder)
             return None
     if not resume:
         # The lock first: a run that is still working in the folder is the better reason to name.
@@ -58,6 +62,17 @@ def earlier_header(folder: Path, *, resume: bool) -> RunHeader | None:
     with Store.read(path) as store:
         header = store.meta.get(NEXT_HEADER_META) or store.meta.get(HEADER_META)
     return None if header is None else RunHeader.from_json(header)
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """Raises where a folder in which no run has worked has files that a run would replace."""
+    if (folder / STORE_FILE).exists() or (folder / LOCK_NAME).exists():
+        return
+    strangers = [name for name in REPLACED if (folder / name).exists()]
+    if strangers:
+        raise UsageError(
+            f"{folder}: is no run folder, but has {', '.join(strangers)}, which a run replaces; choose another --out"
+        )
 
 
 def _mend(folder: Path) -> None:

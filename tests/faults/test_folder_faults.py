@@ -19,6 +19,7 @@ from harness.run.lock import LOCK_NAME
 from harness.run.store import Store
 from harness.tools import registry
 from harness.tools.dummy import DummyTool
+from harness.workflow.folder import REPLACED
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = 4
@@ -57,6 +58,27 @@ def bench(*more: str) -> int:
 def one_error(capsys: pytest.CaptureFixture[str]) -> str:
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     return line
+
+
+@pytest.mark.parametrize("name", REPLACED)
+@pytest.mark.parametrize("more", [[], ["--resume"]], ids=["new", "resume"])
+def test_what_no_run_has_made_is_not_replaced(
+    name: str, more: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(folder / "out")
+    kept = folder / "out" / name / "a.counterexample" if name == "counterexamples" else folder / "out" / name
+    kept.parent.mkdir(parents=True)
+    kept.write_text("somebody's")
+    assert bench(*more) == 2
+    assert f"out: is no run folder, but has {name}, which a run replaces" in one_error(capsys)
+    assert [path for path in (folder / "out").rglob("*") if path.is_file()] == [kept]
+    assert kept.read_text() == "somebody's"
+
+
+def test_what_a_run_replaces_is_what_it_leaves(folder: Path) -> None:
+    assert {path.name for path in (folder / "out").iterdir()} - {"results.db", LOCK_NAME, "benchmark", "logs"} == {
+        name for name in REPLACED if (folder / "out" / name).exists()
+    }
 
 
 def test_a_damaged_store_is_refused_and_mended_by_a_resume(
