@@ -381,6 +381,11 @@ def printable_line(text: str, longest: int = LONGEST_MESSAGE) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
 
 
+def plural(count: int, noun: str) -> str:
+    """Returns the count with its noun: `1 input`, `2 inputs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def result_set(verdict: Verdict, stage: Stage | None) -> ResultSet:
     """Returns the set that a judged result belongs to; the one place where this is decided.
 

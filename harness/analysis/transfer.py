@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.analysis.statistics import Share, wilson
 from harness.analysis.table import ResultRow
-from harness.domain import ResultSet
+from harness.domain import ResultSet, plural
 
 
 class TransferClass(StrEnum):
@@ -228,7 +228,7 @@ class Transfer:
             return f"{self.source} has no counterexamples to show to {self.target}."
         works = self.count(TransferClass.SAME_CLASS) + self.count(TransferClass.OTHER_CLASS)
         text = (
-            f"Of {n} counterexamples of {self.source}, {works} also fool {self.target} "
+            f"Of {plural(n, 'counterexample')} of {self.source}, {works} also fool {self.target} "
             f"({self.count(TransferClass.SAME_CLASS)} into the same class), "
             f"{self.count(TransferClass.ATTACK_FAILS)} do not, and on {self.count(TransferClass.CLEAN_MISCLASSIFIED)} "
             f"it is wrong without them"

@@ -15,6 +15,7 @@ import click
 from harness.config import find_spec, known_benchmarks
 from harness.data.datasets import DATASETS, load_images
 from harness.domain import UsageError
+from harness.tools.docker_tool import engine_reason
 from harness.workflow.device import Machine, choose_device, this_machine
 
 SCHEMA = 1
@@ -160,7 +161,7 @@ def describe(found: Diagnosis) -> list[str]:
         f"numba      {found.numba}",
         f"packages   {_pairs((name, number or '(none)') for name, number in shown.items())}",
         f"data       {found.data_folder or 'no folder named (LGBENCH_DATA)'}: {_pairs(found.datasets.items())}",
-        f"docker     {found.docker.version or f'no engine ({found.docker.error})'}",
+        f"docker     {found.docker.version or f'no engine ({found.docker.error}); only --tool docker:IMAGE needs one'}",
     ]
     lines += [f"benchmark  {name}: {', '.join(here) or 'no networks'}" for name, here in found.benchmarks.items()]
     lines += [f"problem    {problem}" for problem in found.problems] or ["no problems found"]
@@ -202,7 +203,7 @@ def _engine() -> Engine:
         finally:
             client.close()
     except (docker.errors.DockerException, OSError) as error:
-        return Engine(None, _line(error))
+        return Engine(None, engine_reason(error))
 
 
 def _dataset(name: str, root: Path | None) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from harness.cli.progress import console_reporter
 from harness.cli.show import summary_view
+from harness.domain import plural
 from harness.report.source import SUMMARY_FILE
 from harness.workflow.options import Reporter, RunPlan, RunSummary
 
@@ -60,7 +61,7 @@ def carry_out(run: Callable[[Reporter], RunSummary], *, as_json: bool, hint: Cal
     if done.interrupted:
         _say(out, f"interrupted with {done.missing} of {plans[-1].instances} inputs open{_resume_hint(plans)}")
     elif done.errors:
-        _say(out, f"{done.errors} inputs ended in an error{_resume_hint(plans)}")
+        _say(out, f"{plural(done.errors, 'input')} ended in an error{_resume_hint(plans)}")
     if done.conflicts:
         _say(out, f"SOUNDNESS CONFLICT: {done.conflicts} properties were called proved and have a counterexample")
     return exit_code(done)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from harness.domain import InstanceResult, Job, ResultSet, Stage, Verdict, result_set
+from harness.domain import InstanceResult, Job, ResultSet, Stage, Verdict, plural, result_set
 from harness.formats.instances import format_seconds
 from harness.workflow.options import Reporter, RunPlan
 
@@ -116,10 +116,10 @@ def plan_lines(plan: RunPlan, hint: str = "") -> list[str]:
     limit = f"{format_seconds(plan.limits.timeout_s)} s each"
     if plan.limits.max_domains is not None:
         limit += f", {plan.limits.max_domains} domains at most"
-    networks = f"{len(plan.variants)} network{'' if len(plan.variants) == 1 else 's'}"
-    size = f"{plan.instances} instances of {networks}"
+    networks = plural(len(plan.variants), "network")
+    size = f"{plural(plan.instances, 'instance')} of {networks}"
     if plan.protocol != "instances":
-        size = f"{plan.inputs} inputs x {networks}"
+        size = f"{plural(plan.inputs, 'input')} x {networks}"
     lines = [
         f"{plan.benchmark}: {plan.title}" if plan.title != plan.benchmark else plan.benchmark,
         f"protocol {plan.protocol}: {size}, {limit}, on {plan.device.words}; tool {plan.tool}, seed {plan.seed}",

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.sets import SET_ORDER
+from harness.domain import plural
 from harness.report.source import load_run
 from harness.report.tables import METRICS, figures_table, title_of
 
@@ -73,7 +74,7 @@ def _size(summary: Mapping[str, Any]) -> str:
     """Returns how much was asked: inputs of each network, of a plain list its instances."""
     listed = summary.get("inputs_of") or {}
     count, noun = (sum(listed.values()), "instance") if listed else (summary["inputs"], "input")
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return plural(count, noun)
 
 
 def _table(summary: Mapping[str, Any]) -> Table:
@@ -102,13 +103,14 @@ def _notes(summary: Mapping[str, Any]) -> list[Text]:
     blocks = summary["variants"]
     notes = [
         Text(
-            f"{title_of(summary, name)}: {block['missing']} inputs have no result yet; VA counts them as not verified."
+            f"{title_of(summary, name)}: no result yet for {plural(block['missing'], 'input')}, "
+            "which VA counts as not verified."
         )
         for name, block in blocks.items()
         if block["missing"]
     ]
     notes += [
-        Text(f"{title_of(summary, name)}: {block['errors']} of the VF are errors; `lgbench report` names them.")
+        Text(f"{title_of(summary, name)}: {plural(block['errors'], 'error')} among the VF; the report says why.")
         for name, block in blocks.items()
         if block["errors"]
     ]

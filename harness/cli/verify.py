@@ -25,12 +25,11 @@ from harness.domain import (
     Limits,
     ToolAnswer,
     UnsupportedPropertyError,
-    UsageError,
     Verdict,
 )
 from harness.files import write_atomically
 from harness.formats.assignment import format_witness
-from harness.formats.compressed import locate, read_text
+from harness.formats.compressed import locate, missing, read_text
 from harness.judging.judge import Judge
 from harness.workflow.device import DEVICES, choose_device, this_machine
 from harness.workflow.limits import make_limits
@@ -192,7 +191,7 @@ def _check_files(*paths: Path) -> None:
     """Raises where a file is missing, before a second is spent on libraries."""
     for path in paths:
         if locate(path) is None:
-            raise UsageError(f"{path}: no such file, and no {path.name}.gz beside it; check the path")
+            raise missing(path)
 
 
 def _print(result: InstanceResult, text: str, *, as_json: bool) -> None:

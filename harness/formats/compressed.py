@@ -31,6 +31,13 @@ def locate(path: Path) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
+def missing(path: Path) -> UsageError:
+    """Returns what to raise where `locate` finds nothing."""
+    if path.is_dir():
+        return UsageError(f"{path}: is a folder; name a file")
+    return UsageError(f"{path}: no such file, and no {path.name}.gz beside it; check the path")
+
+
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """Returns the content of the file that `path` names, unzipped if its first bytes say so.
 
@@ -45,7 +52,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     try:
         located = locate(path)
         if located is None:
-            raise UsageError(f"{path}: no such file, and no {path.name}.gz beside it; check the path")
+            raise missing(path)
         found = located
         with found.open("rb") as stream:
             zipped = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
@@ -68,7 +75,7 @@ def read_head(path: Path, size: int) -> bytes:
     """
     found = locate(path)
     if found is None:
-        raise UsageError(f"{path}: no such file, and no {path.name}.gz beside it; check the path")
+        raise missing(path)
     try:
         with found.open("rb") as stream:
             if stream.read(len(GZIP_MAGIC)) != GZIP_MAGIC:

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.analysis.sets import SET_ORDER
 from harness.analysis.study import Analysis
-from harness.domain import ResultSet
+from harness.domain import ResultSet, plural
 from harness.report.tables import conditions, planned_inputs, title_of
 
 _VS, _VF = (SET_ORDER.index(name) for name in (ResultSet.VS, ResultSet.VF))
@@ -34,10 +34,10 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 def inputs_in_words(summary: Mapping[str, Any]) -> str:
     """Returns how many inputs the run planned for how many networks."""
-    networks = _plural(len(summary["variants"]), "network")
+    networks = plural(len(summary["variants"]), "network")
     if summary["inputs_of"]:
         return f"{sum(planned_inputs(summary, name) for name in summary['variants'])} in all for {networks}"
-    return f"{_plural(summary['inputs'], 'input')} for {'each of ' if len(summary['variants']) > 1 else ''}{networks}"
+    return f"{plural(summary['inputs'], 'input')} for {'each of ' if len(summary['variants']) > 1 else ''}{networks}"
 
 
 def _decided(summary: Mapping[str, Any]) -> str:
@@ -46,7 +46,7 @@ def _decided(summary: Mapping[str, Any]) -> str:
     present = planned - sum(block["missing"] for block in blocks)
     undecided = sum(block["sets"][ResultSet.VF] for block in blocks)
     errors = sum(block["errors"] for block in blocks)
-    text = f"{present - undecided} of {_plural(planned, 'instance')} were decided ({inputs_in_words(summary)}), "
+    text = f"{present - undecided} of {plural(planned, 'instance')} were decided ({inputs_in_words(summary)}), "
     text += f"{undecided} {'was' if undecided == 1 else 'were'} not"
     if errors:
         text += f", {errors} of them by an error"
@@ -83,7 +83,17 @@ def _verified(summary: Mapping[str, Any], study: Analysis) -> str:
     several = len(blocks) > 2
     if not summary.get("golden") and (blocks[best]["missing"] or blocks[baseline]["missing"]):
         return _so_far(title_of(summary, best), moved, _judged(study, baseline, best), several=several)
-    claim = "has the highest verified accuracy of the grafted networks:" if several else "has a verified accuracy of"
+    same = [
+        title_of(summary, other["to"])
+        for other in summary["transitions"]
+        if other is not moved and blocks[other["to"]]["VA"] == blocks[best]["VA"]
+    ]
+    equals = f" (the same as {'; '.join(same)})" if same else ""
+    claim = (
+        f"has the highest verified accuracy of the grafted networks{equals}:"
+        if several
+        else "has a verified accuracy of"
+    )
     return (
         f"{title_of(summary, best)} {claim} {percent(blocks[best]['VA'])} against {percent(blocks[baseline]['VA'])} "
         f"of the baseline; {_judged(study, baseline, best)}."
@@ -96,7 +106,7 @@ def _so_far(title: str, moved: Mapping[str, Any], judged: str, *, several: bool)
         return "No input has a result under the baseline and under a grafted network yet."
     best = f"{title}, so far the best of the grafted networks," if several else title
     return (
-        f"{best} is verified on {_now_verified(moved)} of the {_plural(moved['inputs'], 'input')} that it and the "
+        f"{best} is verified on {_now_verified(moved)} of the {plural(moved['inputs'], 'input')} that it and the "
         f"baseline have results of, the baseline on {sum(moved['matrix'][_VS])}; {judged}."
     )
 
@@ -107,8 +117,8 @@ def _judged(study: Analysis, source: str, target: str) -> str:
     paired = pair.difference("VA")
     if paired is None:
         lost, gained = pair.transition.discordant(ResultSet.VS)
-        return f"{_plural(gained, 'input')} gained, {lost} lost"
-    text = f"{_plural(paired.gained, 'input')} gained, {paired.lost} lost: {paired.words}"
+        return f"{plural(gained, 'input')} gained, {lost} lost"
+    text = f"{plural(paired.gained, 'input')} gained, {paired.lost} lost: {paired.words}"
     if paired.lost + paired.gained:
         text += " by McNemar's exact test"
         text += f", adjusted for {len(study.pairs)} comparisons" if len(study.pairs) > 1 else ""
@@ -124,7 +134,7 @@ def _differences(summary: Mapping[str, Any], study: Analysis) -> list[str]:
     noise = sum(one.noise for one in found)
     text = f"from {title_of(summary, clearest.source)} to {title_of(summary, clearest.target)}"
     text = f"The clearest difference in verified inputs is {text}: {_judged(study, clearest.source, clearest.target)}."
-    differ = f"{_plural(len(found), 'compared pair')} of networks differ{'s' if noise == 1 else ''}"
+    differ = f"{plural(len(found), 'compared pair')} of networks differ{'s' if noise == 1 else ''}"
     return [text, f"{noise} of {differ} within noise at the 5 % level."]
 
 
@@ -136,7 +146,7 @@ def _origin(summary: Mapping[str, Any]) -> str:
     failed, verified = sum(matrix[_VF]), sum(matrix[_VS])
     before, after = (summary["variants"][moved[end]] for end in ("from", "to"))
     text = (
-        f"With it {matrix[_VF][_VS]} of the baseline's {_plural(failed, 'failure')} are verified and "
+        f"With it {matrix[_VF][_VS]} of the baseline's {plural(failed, 'failure')} are verified and "
         f"{matrix[_VS][_VS]} of its {verified} verified inputs stay so"
     )
     clauses = [clause for clause in (_accuracy_change(before, after), _unstable_change(before, after)) if clause]
@@ -160,7 +170,3 @@ def _unstable_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str
         "the share of neurons that are unstable and not linear from "
         f"{percent(before['UNR_nonlinear'])} to {percent(after['UNR_nonlinear'])}"
     )
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -233,8 +233,22 @@ def _client() -> Any:
     try:
         return docker.from_env()
     except docker.errors.DockerException as error:
-        reason = " ".join(str(error).split())
+        reason = engine_reason(error)
         raise UsageError(f"the Docker engine cannot be reached ({reason}); start it, or set DOCKER_HOST") from error
+
+
+def engine_reason(error: BaseException) -> str:
+    """Returns in one line why the engine does not answer: the system's words where a cause has them, else the SDK's."""
+    # The SDK prints what its libraries raised within each other; causes are also kept as arguments.
+    causes, seen = [error], set[int]()
+    while causes:
+        cause = causes.pop()
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        seen.add(id(cause))
+        inner = (cause.__cause__, cause.__context__, *cause.args)
+        causes += [one for one in inner if isinstance(one, BaseException) and id(one) not in seen]
+    return " ".join(str(error).split())
 
 
 def _ulimits(cpu_s: float | None) -> list[Any]:

@@ -97,7 +97,7 @@ def test_without_torch_the_exit_code_is_one(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.usefixtures("alone")
 def test_an_unreachable_engine_is_said_and_is_no_problem() -> None:
     lines = describe(diagnose(None))
-    assert "docker     no engine (no engine in this test)" in lines
+    assert "docker     no engine (no engine in this test); only --tool docker:IMAGE needs one" in lines
     assert lines[-1] == "no problems found"
 
 
@@ -107,3 +107,12 @@ def test_an_engine_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(docker, "from_env", refuse)
     assert module._engine() == Engine(None, "Connection aborted. No such file")
+
+
+def test_of_an_engine_that_is_not_there_the_systems_words_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        inner = RuntimeError("Connection aborted.", FileNotFoundError(2, "No such file or directory"))
+        raise docker.errors.DockerException(f"Error while fetching: {inner.args}") from OSError(inner)
+
+    monkeypatch.setattr(docker, "from_env", refuse)
+    assert module._engine() == Engine(None, "No such file or directory")

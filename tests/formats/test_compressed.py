@@ -40,3 +40,5 @@ def test_damage_is_a_usage_error(tmp_path: Path) -> None:
         read_text(tmp_path / "latin")
     with pytest.raises(UsageError, match="no such file"):
         read_bytes(tmp_path / "none")
+    with pytest.raises(UsageError, match="is a folder; name a file"):
+        read_bytes(tmp_path)

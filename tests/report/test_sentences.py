@@ -44,6 +44,11 @@ def test_the_best_network_is_named_with_gains_losses_and_noise() -> None:
     )
 
 
+def test_a_network_that_is_as_good_as_the_best_is_named_beside_it() -> None:
+    _, second, _ = said(ROWS[:4] + rows("low", U, U, T, U) + rows("high", U, U, U, S))
+    assert second.startswith("low has the highest verified accuracy of the grafted networks (the same as high): 75.0 %")
+
+
 def test_accuracies_of_different_inputs_are_not_compared() -> None:
     manifests = {"baseline": {"metrics": {"SA": {"value": 78.0, "n": 10000}}}}
     third = said(ROWS, manifests=manifests)[2]

@@ -151,7 +151,7 @@ def test_show_prints_uncut_figures_beside_the_published_ones(tmp_path: Path) -> 
     (grafted,) = [line for line in lines if line.startswith("Grafted, min ")]
     assert grafted.split()[2:] == ["0", "0", "1", "0", "-", "-", "50.00", "-", "-", "1"]
     assert any(line.split()[:4] == ["[thesis]", "-", "-", "49.20"] for line in lines)
-    assert "Grafted, min: 1 inputs have no result yet; VA counts them as not verified." in lines
+    assert "Grafted, min: no result yet for 1 input, which VA counts as not verified." in lines
 
 
 def test_show_json_is_the_summary(tmp_path: Path) -> None:
