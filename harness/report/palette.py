@@ -52,7 +52,7 @@ STAGES: tuple[Category, ...] = (
 TRANSFER: tuple[Category, ...] = (
     Category(TransferClass.CLEAN_MISCLASSIFIED, "wrong on the clean input", _GREY, _DARK),
     Category(TransferClass.ATTACK_FAILS, "attack fails", _BLUE, _LIGHT),
-    Category(TransferClass.SAME_CLASS, "same target", _VERMILLION, _DARK),
+    Category(TransferClass.SAME_CLASS, "same class", _VERMILLION, _DARK),
     Category(TransferClass.OTHER_CLASS, "other class", _PURPLE, _DARK),
 )
 """What a counterexample of one network does to another."""

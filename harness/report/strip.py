@@ -56,5 +56,5 @@ def strip_plate(lines: Sequence[InputLine], titles: Mapping[str, str]) -> Plate:
         numbers,
         Markup(drawing),  # noqa: S704 - made by `figure`
         "One cell for each test input, row by row from the top left; its stripes are the networks from top to bottom: "
-        + ", ".join(titles.values()) + ".",
+        + "; ".join(titles.values()) + ".",
     )  # fmt: skip
