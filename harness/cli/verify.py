@@ -6,9 +6,10 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from types import FrameType
 import click
 
 from harness.cli.arithmetic import arithmetic_option
-from harness.cli.main import EXIT_INTERRUPTED, Started
+from harness.cli.main import EXIT_FAILED, EXIT_INTERRUPTED, Started
 from harness.domain import (
     Instance,
     InstanceResult,
@@ -37,6 +38,9 @@ from harness.workflow.limits import make_limits
 DEFAULT_TIMEOUT_S = 300.0
 FINISH_S = 0.2
 """Seconds of the limit that are kept for the replay of a counterexample and the output."""
+LATE_S = 1.0
+"""Seconds after the limit in which the engine may still say itself why it has no answer."""
+OVER = "the engine did not stop at its limit; it compiles its code once on a machine, so ask again, with more time"
 
 
 Choices = tuple[str, int, str]
@@ -93,7 +97,12 @@ def verify(
     _check_files(*(Path(path) for _, path in networks), spec)
     if out is not None:
         write_atomically(out, f"{Verdict.TIMEOUT}\n")
-    with ExitStack() as temporary:
+
+    def give_up() -> None:
+        answer = ToolAnswer(Verdict.TIMEOUT, 0.0, 0.0, message=OVER)
+        _print(_judged(started, Path(networks[0][1]), spec, limits, answer), "", as_json=as_json)
+
+    with ExitStack() as temporary, ended_at(started.at + timeout + LATE_S, give_up, temporary):
         result = _decide(started, networks, spec, limits, (chosen.name, seed, arithmetic), temporary)
     witness = result.counterexample if result.verdict is Verdict.SAT else None
     text = "" if witness is None else format_witness(witness, read_text(spec), str(spec))
@@ -121,6 +130,10 @@ def _decide(
         answer = ToolAnswer(Verdict.UNKNOWN, 0.0, 0.0, message=problem)
     else:
         answer = _answer(started, network, prop, limits, choices, temporary)
+    return _judged(started, network, prop, limits, answer)
+
+
+def _judged(started: Started, network: Path, prop: Path, limits: Limits, answer: ToolAnswer) -> InstanceResult:
     job = Job("", Instance(network, prop, limits.timeout_s), network.stem, 0, limits)
     return Judge().judge(job, replace(answer, wall_s=time.monotonic() - started.at))
 
@@ -176,6 +189,38 @@ def stopped_at_once(temporary: ExitStack) -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+@contextmanager
+def ended_at(deadline: float, give_up: Callable[[], None], temporary: ExitStack) -> Iterator[None]:
+    """Calls `give_up` at the deadline and ends the process with code 0, whatever the block is doing.
+
+    The engine keeps its time itself, but not while its code is compiled, which happens once on a machine and takes a
+    minute or two.
+
+    Args:
+        deadline: on the monotonic clock.
+        give_up: says that there is no answer.
+        temporary: is closed before the process ends.
+    """
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        code = EXIT_FAILED
+        try:
+            give_up()
+            sys.stdout.flush()
+            temporary.close()
+            code = 0
+        finally:
+            os._exit(code)
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 1e-3))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _networks(network: str) -> list[tuple[str, str]]:

@@ -138,6 +138,21 @@ def test_an_answer_after_the_limit_is_a_timeout(files: tuple[str, str]) -> None:
     assert "before the engine had started" in said
 
 
+def test_an_engine_that_does_not_stop_is_ended_after_the_limit(files: tuple[str, str], tmp_path: Path) -> None:
+    """Compiling is such a thing: the main thread looks at no clock, and other threads do not stop either."""
+    body = "threading.Thread(target=time.sleep, args=(600,)).start(); time.sleep(600)"
+    out = tmp_path / "result.txt"
+    process = child(body, *files, "--timeout", "6", "--out", str(out), "--json")
+    try:
+        shown, _ = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
+    said = json.loads(shown)
+    assert (process.returncode, said["verdict"], out.read_text()) == (0, "timeout", "timeout\n")
+    assert said["wall_s"] >= 6.0
+    assert "compiles its code once" in said["message"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_although_the_engine_goes_on(files: tuple[str, str], tmp_path: Path, number: int) -> None:
     out = tmp_path / "result.txt"
