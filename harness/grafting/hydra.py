@@ -10,7 +10,6 @@ keeping the neuron would lower the loss. The published grafting code names the h
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 import time
@@ -31,6 +30,7 @@ from harness.domain import UsageError
 from harness.files import atomic_writer
 from harness.networks.grafted import neuron_shapes, relu_names
 from harness.training.adversarial import fgsm_random_start
+from harness.training.checkpoint import batch_generator, origin_of, read_checkpoint
 from harness.training.evaluate import in_unit_range
 from harness.training.schedule import Schedule, factor
 
@@ -198,7 +198,7 @@ class HydraTraining:
         self.device = next(network.parameters()).device
         self.images = torch.from_numpy(np.ascontiguousarray(images.images)).to(self.device)
         self.labels = torch.from_numpy(np.ascontiguousarray(images.labels)).to(self.device)
-        self.origin = _origin(network, config, images)
+        self.origin = origin_of(network, images, json.dumps(asdict(config), sort_keys=True).encode())
         first = in_unit_range(self.images[:INITIAL_IMAGES])
         self.network = GatedNetwork(network, tuple(first.shape[1:]), config, first)
         self.optimizer = torch.optim.SGD([self.network.scores], lr=config.lr, momentum=config.momentum)
@@ -276,17 +276,10 @@ class HydraTraining:
         return float(loss.detach())
 
     def _generator(self, device: torch.device, step: int) -> torch.Generator:
-        text = f"{self.config.seed}/{self.step // self.batches}/{step}"
-        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-        return torch.Generator(device).manual_seed(seed)
+        return batch_generator(device, self.config.seed, self.step // self.batches, step)
 
     def _load(self, path: Path) -> None:
-        try:
-            payload = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception as error:
-            raise UsageError(f"{path}: not a readable checkpoint ({error}); delete it to start again") from error
-        if not isinstance(payload, dict):
-            raise UsageError(f"{path}: not a checkpoint; delete it to start again")
+        payload = read_checkpoint(path, self.device)
         if payload.get("schema") != CHECKPOINT_SCHEMA or payload.get("origin") != self.origin:
             raise UsageError(f"{path}: a checkpoint of other scores; delete it or name another file")
         try:
@@ -318,14 +311,3 @@ def _frozen(parameter: nn.Parameter) -> Iterator[None]:
         yield
     finally:
         parameter.requires_grad_(True)
-
-
-def _origin(network: nn.Module, config: HydraConfig, images: ImageSet) -> str:
-    """Returns a hash of all that determines the scores."""
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
-    for name, value in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    digest.update(np.ascontiguousarray(images.images).data)
-    digest.update(np.ascontiguousarray(images.labels).data)
-    return digest.hexdigest()

@@ -11,7 +11,6 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from torch import Tensor, fx, nn
@@ -19,7 +18,7 @@ from torch import Tensor, fx, nn
 from harness.domain import LgBenchError, UsageError
 from harness.formats.onnx_file import open_session
 from harness.networks.export import PARITY_TOLERANCE, check_parity
-from harness.networks.grafted import GraftedReLU, graft_, neuron_shapes
+from harness.networks.grafted import neuron_shapes, restore_graft_
 from harness.networks.onnx_import_passes import AFFINE_LAYERS, GraftConstants, NameTable, normalise_, qualified
 
 _BATCH = 3
@@ -162,17 +161,7 @@ def _restore_grafts_(network: nn.Module, grafts: dict[str, GraftConstants], shap
         return
     shapes = neuron_shapes(network, shape)
     for name, constants in grafts.items():
-        slope, intercept, keep = (
-            torch.from_numpy(np.broadcast_to(value, (1, *shapes[name]))[0].copy())
-            for value in (constants.slope, constants.intercept, constants.keep)
-        )
-        mask = keep == 0
-        graft_(network, {name: mask})
-        module = network.get_submodule(name)
-        assert isinstance(module, GraftedReLU)  # noqa: S101  (what graft_ has just put there)
-        with torch.no_grad():
-            module.slope.copy_(torch.where(mask, slope, module.slope))
-            module.intercept.copy_(torch.where(mask, intercept, module.intercept))
+        restore_graft_(network, name, shapes[name], (constants.slope, constants.intercept, constants.keep))
 
 
 def _check(network: nn.Module, data: bytes, shape: tuple[int, ...], label: str) -> None:

@@ -7,8 +7,11 @@ A grafted neuron is linear, the others stay ReLUs:  y = (1 - m) * max(x, 0) + m 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.domain import UsageError
@@ -88,6 +91,31 @@ def graft_(
             new = _joined(old, new)
         setattr(model.get_submodule(parent_name), child_name, new)
     return model
+
+
+def restore_graft_(
+    model: nn.Module, name: str, shape: tuple[int, ...], constants: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+) -> None:
+    """Grafts an activation of `model` as a file states it: A * x + B + C * relu(x), linear where C is 0.
+
+    Slope and intercept of a neuron that is not grafted are not in a file: they get start values, on which no output
+    depends.
+
+    Args:
+        model: changed in place.
+        name: qualified name of the activation.
+        shape: of its neurons.
+        constants: A, B and C, each of that shape or one that spreads to it, with or without a batch of one.
+    """
+    slope, intercept, keep = (
+        torch.from_numpy(np.broadcast_to(value, (1, *shape))[0].astype(np.float32)) for value in constants
+    )
+    module = GraftedReLU(keep == 0)
+    with torch.no_grad():
+        module.slope.copy_(torch.where(module.mask, slope, module.slope))
+        module.intercept.copy_(torch.where(module.mask, intercept, module.intercept))
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
 
 
 def _joined(old: GraftedReLU, new: GraftedReLU) -> GraftedReLU:

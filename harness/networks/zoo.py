@@ -26,7 +26,7 @@ from harness.formats.onnx_file import load_model_bytes
 from harness.networks.architectures import ARCHITECTURES
 from harness.networks.batch_norm import batch_norm_names, merge_batch_norm_
 from harness.networks.from_onnx import network_from_onnx
-from harness.networks.grafted import GraftedReLU, graft_, neuron_shapes, relu_names
+from harness.networks.grafted import GraftedReLU, neuron_shapes, relu_names, restore_graft_
 
 MANIFEST_SCHEMA = 1
 FOREIGN = "onnx"
@@ -252,14 +252,8 @@ def restore(
                 found = "is missing" if value is None else f"is {value.shape}, not {tuple(parameter.shape)}"
                 raise UsageError(f"{label}: weight '{name}' {found}; the file is of another architecture")
             parameter.copy_(torch.from_numpy(value.copy()))
-        for name, (slope, intercept, keep) in grafts.items():
-            shape = shapes[name]
-            mask = torch.from_numpy(np.broadcast_to(keep == 0, (1, *shape)).reshape(shape).copy())
-            graft_(network, {name: mask})
-            module = network.get_submodule(name)
-            assert isinstance(module, GraftedReLU)  # noqa: S101  (what graft_ has just put there)
-            module.slope.copy_(torch.where(mask, _spread(slope, shape), module.slope))
-            module.intercept.copy_(torch.where(mask, _spread(intercept, shape), module.intercept))
+    for name, constants in grafts.items():
+        restore_graft_(network, name, shapes[name], constants)
     return network.eval()
 
 
@@ -301,10 +295,6 @@ def _stored(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _optional(kind: type[T], raw: Mapping[str, Any] | None) -> T | None:
     return None if raw is None else kind(**raw)
-
-
-def _spread(value: NDArray[Any], shape: tuple[int, ...]) -> Tensor:
-    return torch.from_numpy(np.broadcast_to(value, (1, *shape)).reshape(shape).astype(np.float32))
 
 
 class _Graph:

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -26,6 +25,7 @@ from harness.files import atomic_writer
 from harness.networks.grafted import GraftedReLU
 from harness.training.adversarial import fgsm_random_start, grad_align
 from harness.training.augment import crop_and_flip
+from harness.training.checkpoint import batch_generator, origin_of, read_checkpoint
 from harness.training.evaluate import PgdConfig, evaluate, in_unit_range
 from harness.training.schedule import Knots, Schedule, factor
 
@@ -172,7 +172,7 @@ class Trainer:
         self.images = torch.from_numpy(train.images).to(self.device)
         self.labels = torch.from_numpy(train.labels).to(self.device)
         self.steps = -(-len(train) // config.batch_size)
-        self.origin = _origin(network, train)
+        self.origin = origin_of(network, train)
         groups = parameter_groups(network, config)
         if not groups:
             raise UsageError("no parameter would move: there are no grafted neurons, or all learning rates are 0")
@@ -286,9 +286,7 @@ class Trainer:
         state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
 
     def _generator(self, device: torch.device, step: int) -> torch.Generator:
-        text = f"{self.config.seed}/{self.state.epoch}/{step}"
-        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-        return torch.Generator(device).manual_seed(seed)
+        return batch_generator(device, self.config.seed, self.state.epoch, step)
 
     def save(self) -> None:
         """Writes the checkpoint, if the run has one; an interruption leaves the previous one intact."""
@@ -312,12 +310,7 @@ class Trainer:
             torch.save(payload, stream)
 
     def _load(self, path: Path) -> None:
-        try:
-            payload = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception as error:
-            raise UsageError(f"{path}: not a readable checkpoint ({error}); delete it to start again") from error
-        if not isinstance(payload, dict):
-            raise UsageError(f"{path}: not a checkpoint; delete it to start again")
+        payload = read_checkpoint(path, self.device)
         if payload.get("schema") != CHECKPOINT_SCHEMA or payload.get("config") != self.config.digest():
             raise UsageError(f"{path}: a checkpoint of another configuration; delete it or name another file")
         # Grafting masks are part of the state, so a foreign checkpoint would silently replace the mask.
@@ -338,14 +331,3 @@ class Trainer:
             )
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise UsageError(f"{path}: a damaged checkpoint ({error}); delete it to start again") from error
-
-
-def _origin(network: nn.Module, train: ImageSet) -> str:
-    """Returns a hash of the starting weights and the training set."""
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    digest.update(np.ascontiguousarray(train.images).data)
-    digest.update(np.ascontiguousarray(train.labels).data)
-    return digest.hexdigest()
