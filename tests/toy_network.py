@@ -1,4 +1,4 @@
-"""A tiny architecture and tiny images, for the commands that train, score and graft."""
+"""A tiny architecture and tiny images, for the commands and scripts that train, score and graft."""
 
 from __future__ import annotations
 

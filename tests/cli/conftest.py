@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from toy_network import images, toy
 
 from harness.cli import training_common
@@ -15,15 +13,6 @@ from harness.cli.main import main
 from harness.data.images import ImageSet
 from harness.grafting.npz import read_npz, write_npz
 from harness.networks import zoo
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Operations this small lose more than they gain by a second thread, most of all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

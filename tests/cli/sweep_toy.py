@@ -9,21 +9,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from toy_network import images, toy
 
 from harness.cli import pipeline, training_common
 from harness.cli.main import main
 from harness.cli.pipeline import Pipeline, PipelineSettings
 from harness.cli.training_common import TrainingData
 from harness.config import find_spec
-from harness.data.images import ImageSet
 from harness.domain import EngineRecord, Job, Stage, ToolAnswer, Verdict
 from harness.networks import zoo
 from harness.tools import registry
@@ -73,24 +72,6 @@ training: {epochs: 2, test_images: 24}
 verification: {inputs: 6, timeout_s: 5, max_domains: 4}
 """
 SEEN: Counter[str] = Counter()
-
-
-def toy() -> nn.Sequential:
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(1, 4, 3),
-            relu1=nn.ReLU(),
-            flatten=nn.Flatten(),
-            fc1=nn.Linear(64, 6),
-            relu2=nn.ReLU(),
-            fc2=nn.Linear(6, 3),
-        )
-    )
-
-
-def images(n: int, seed: int) -> ImageSet:
-    random = np.random.default_rng(seed)
-    return ImageSet(random.integers(0, 256, (n, 1, 6, 6), dtype=np.uint8), random.integers(0, 3, n))
 
 
 class ToyEngine:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,14 @@ DRIVER = Path(__file__).with_name("sweep_toy.py")
 
 
 @pytest.fixture
-def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Path]:
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, one_thread: None) -> Path:
     install(monkeypatch.setattr)
     if "grid_to_table" not in request.node.name:
         # Drawing takes longer than all of a toy sweep.
         monkeypatch.setattr("harness.cli.sweep.write_tradeoff_figures", lambda *_: [])
     monkeypatch.chdir(tmp_path)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     make_files()
-    yield tmp_path
-    torch.set_num_threads(threads)
+    return tmp_path
 
 
 def result(out: str = "out") -> dict[str, Any]:
@@ -151,7 +147,7 @@ def test_killed_anywhere_the_same_command_goes_on(toys: Path) -> None:
     assert main(command(out="whole")) == 0
     for event in ("batch:3", "publish:2", "answer:9"):
         driver = [sys.executable, str(DRIVER), "--kill-at", event, *command()]
-        environment = os.environ | {"PYTHONPATH": str(DRIVER.parents[2])}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (DRIVER.parents[2], DRIVER.parents[1])))}
         done = subprocess.run(driver, env=environment, check=False, capture_output=True)
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert not Path("out/sweep.json").exists()

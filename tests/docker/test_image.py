@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from containers import docker
 
 pytestmark = pytest.mark.docker
 
@@ -26,27 +24,6 @@ print(*(sum(sum(getattr(value.stats, kind).values()) for value in found) for kin
 """Prints how many functions were compiled and how many loaded."""
 SETS = ("SK", "AT", "VS", "VF")
 ANYONE = "54321:54321"
-
-
-def docker(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, timeout=timeout)
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Path:
-    """A host folder that any user of a container may write."""
-    folder = tmp_path / "results"
-    folder.mkdir()
-    folder.chmod(0o777)
-    return folder
-
-
-@pytest.fixture
-def container() -> Iterator[str]:
-    """A name for a container, which is removed at the end in whatever state it is."""
-    name = f"lg-bench-test-{uuid.uuid4().hex[:12]}"
-    yield name
-    docker("rm", "--force", "--volumes", name)
 
 
 def test_the_main_job_as_any_user_without_a_network(image: str, results: Path) -> None:

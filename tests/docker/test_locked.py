@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_image import docker
+from containers import docker
 
 pytestmark = pytest.mark.docker
 
@@ -49,23 +47,6 @@ print(json.dumps([report.stopped, report.peak_bytes, tree.total_bytes()]))
 """
 """A tool without a limit of its own takes all memory that there is."""
 SMALL = 2 * 2**30
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Path:
-    """A host folder that any user of a container may write."""
-    folder = tmp_path / "results"
-    folder.mkdir()
-    folder.chmod(0o777)
-    return folder
-
-
-@pytest.fixture
-def container() -> Iterator[str]:
-    """A name for a container, which is removed at the end in whatever state it is."""
-    name = f"lg-bench-locked-{uuid.uuid4().hex[:12]}"
-    yield name
-    docker("rm", "--force", "--volumes", name)
 
 
 def sets(folder: Path) -> dict[str, dict[str, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +14,10 @@ from harness.domain import UsageError
 from harness.grafting.hydra import GatedNetwork, HydraConfig, HydraProgress, HydraTraining
 from harness.networks.grafted import graft_
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HIDDEN = 8
 USEFUL = (2, 5)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

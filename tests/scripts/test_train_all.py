@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
+from toy_network import images, toy
 
 from harness.cli import pipeline, training_common
 from harness.cli.main import main
 from harness.cli.training_common import TrainingData
-from harness.data.images import ImageSet
 from harness.domain import EngineRecord, Job, LgBenchError, ToolAnswer, Verdict
 from harness.files import sha256_file
 from harness.formats.vnnlib import read_property
@@ -67,24 +64,6 @@ grafting:
 """
 
 
-def toy() -> nn.Sequential:
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(1, 4, 3),
-            relu1=nn.ReLU(),
-            flatten=nn.Flatten(),
-            fc1=nn.Linear(64, 6),
-            relu2=nn.ReLU(),
-            fc2=nn.Linear(6, 3),
-        )
-    )
-
-
-def images(n: int, seed: int) -> ImageSet:
-    random = np.random.default_rng(seed)
-    return ImageSet(random.integers(0, 256, (n, 1, 6, 6), dtype=np.uint8), random.integers(0, 3, n))
-
-
 class FakeEngine:
     """Leaves every other input open, with random masks; counts its calls."""
 
@@ -112,7 +91,7 @@ class FakeEngine:
 
 
 @pytest.fixture
-def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> ModuleType:
     spec = importlib.util.spec_from_file_location("train_all", ROOT / "scripts/train_all.py")
     assert spec is not None
     assert spec.loader is not None
@@ -130,10 +109,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleTy
     monkeypatch.setattr(training_common, "ARCHITECTURES", {"toy_net": toy})
     monkeypatch.chdir(tmp_path)
     write_spec(SPEC)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield module
-    torch.set_num_threads(threads)
+    return module
 
 
 def write_spec(text: str) -> None:
