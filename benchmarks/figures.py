@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.cases import Case
-from harness.domain import InstanceResult, Verdict
-
-DECIDED = (Verdict.SAT, Verdict.UNSAT)
+from harness.domain import DECIDED, InstanceResult, Verdict
 
 
 @dataclass(frozen=True, slots=True, eq=False)

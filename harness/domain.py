@@ -58,6 +58,10 @@ class Verdict(StrEnum):
     """The tool, or its answer, is broken; the result's message says how."""
 
 
+DECIDED = (Verdict.SAT, Verdict.UNSAT)
+"""The verdicts that settle an instance."""
+
+
 class Stage(StrEnum):
     """Which stage decided an instance."""
 
@@ -95,6 +99,10 @@ class WitnessVerdict(StrEnum):
     WRONG_SHAPE = "wrong_shape"
     MALFORMED_CE = "malformed_ce"
     UNSUPPORTED = "unsupported"
+
+
+CREDITED = (WitnessVerdict.CORRECT, WitnessVerdict.CORRECT_UP_TO_TOLERANCE)
+"""What a counterexample has to be for the competition's points; 2026: with the 1e-4 tolerance on inputs as well."""
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
@@ -340,8 +348,8 @@ class WitnessCheck:
 
     @property
     def counts(self) -> bool:
-        """Whether the competition credits the answer (2026: with the 1e-4 tolerance on inputs as well)."""
-        return self.verdict in (WitnessVerdict.CORRECT, WitnessVerdict.CORRECT_UP_TO_TOLERANCE)
+        """Whether the competition credits the answer."""
+        return self.verdict in CREDITED
 
 
 @dataclass(frozen=True, slots=True, eq=False)

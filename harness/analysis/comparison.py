@@ -6,11 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-from harness.domain import Verdict, WitnessVerdict
-
-SOLVED = (Verdict.SAT, Verdict.UNSAT)
-UNCHECKED = (None, WitnessVerdict.UNSUPPORTED)
-"""Witnesses of which nobody knows what they are worth."""
+from harness.domain import DECIDED, Verdict, WitnessVerdict
+from harness.judging.conflicts import puts_in_question, refutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +44,12 @@ class Disagreement:
     @property
     def proved(self) -> bool:
         """Whether a counterexample is correct: an unsat is refuted."""
-        return WitnessVerdict.CORRECT in self.sat_by.values()
+        return refutes(self.sat_by.values())
 
     @property
     def conflict(self) -> bool:
-        """Whether soundness is in question: an unsat is refuted, or nobody knows what a counterexample is worth.
-
-        A disagreement that is none: every counterexample was replayed and proves nothing.
-        """
-        return self.proved or any(witness in UNCHECKED for witness in self.sat_by.values())
+        """Whether soundness is in question; see `puts_in_question`."""
+        return puts_in_question(self.sat_by.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +110,7 @@ class Comparison:
     def is_solved(self, tool: str, key: str) -> bool:
         """Returns whether a tool decided an instance and nobody refutes it."""
         entry = self.entries[tool].get(key)
-        return entry is not None and entry.verdict in SOLVED and not self._is_refuted(tool, key)
+        return entry is not None and entry.verdict in DECIDED and not self._is_refuted(tool, key)
 
     def _is_refuted(self, tool: str, key: str) -> bool:
         return any(one.key == key and one.proved and tool in one.unsat_by for one in self.disagreements)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.domain import ResultSet, Stage, UsageError, Verdict
+from harness.domain import DECIDED, ResultSet, Stage, UsageError, Verdict
 from harness.domain import result_set as classify
 from harness.formats.published import PublishedRun, PublishedTimes, read_published, read_published_times
 from harness.run.stored import StoredResult
@@ -53,7 +53,7 @@ class ResultRow:
     @property
     def decided(self) -> bool:
         """Whether the verdict is sat or unsat."""
-        return self.verdict in (Verdict.SAT, Verdict.UNSAT)
+        return self.verdict in DECIDED
 
 
 def by_variant(rows: Iterable[ResultRow]) -> dict[str, dict[int, ResultRow]]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.domain import Verdict, WitnessVerdict
+from harness.domain import CREDITED, DECIDED, Verdict, WitnessVerdict
+from harness.judging.conflicts import puts_in_question, refutes
 from harness.judging.replay import Rules
 
-SOLVED = (Verdict.SAT, Verdict.UNSAT)
 _POINTS = 10
-_CREDITED = (WitnessVerdict.CORRECT, WitnessVerdict.CORRECT_UP_TO_TOLERANCE)
 
 _PENALTY = {Rules.Y2026: -150, Rules.Y2025_SMALL: -150, Rules.Y2025_ZERO: -150, Rules.Y2022: -100}
 _FASTEST, _SECOND, _TIE_S, _SHORTEST_S = 2, 1, 0.2, 1.0
@@ -65,7 +64,7 @@ class ToolScore:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredConflict:
+class Contradiction:
     """An instance that was answered both ways."""
 
     benchmark: str
@@ -78,12 +77,12 @@ class ScoredConflict:
     @property
     def proved(self) -> bool:
         """Whether a counterexample is correct: those who answered unsat are wrong."""
-        return WitnessVerdict.CORRECT in self.sat_by.values()
+        return refutes(self.sat_by.values())
 
     @property
     def conflict(self) -> bool:
-        """Whether soundness is in question: an unsat is refuted, or nobody knows what a counterexample is worth."""
-        return self.proved or any(worth in (None, WitnessVerdict.UNSUPPORTED) for worth in self.sat_by.values())
+        """Whether soundness is in question; see `puts_in_question`."""
+        return puts_in_question(self.sat_by.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ class Scores:
     """Benchmark to tool to its line, best first; without tools that solved nothing of it."""
     totals: Mapping[str, float]
     """Tool to the sum of its percents, best first; every tool that has results."""
-    conflicts: tuple[ScoredConflict, ...]
+    contradictions: tuple[Contradiction, ...]
 
 
 def score(
@@ -115,7 +114,7 @@ def score(
     """
     tables: dict[str, Mapping[str, ToolScore]] = {}
     totals = {tool: 0.0 for benchmark in benchmarks for tool in benchmark.answers}
-    conflicts: list[ScoredConflict] = []
+    contradictions: list[Contradiction] = []
     for benchmark in sorted(benchmarks, key=lambda one: one.name):
         counted = in_time(benchmark) if rules is Rules.Y2026 else benchmark
         counted = _participating(counted)
@@ -123,11 +122,11 @@ def score(
             continue
         table = _table(rules, counted, overheads or {}, checked)
         tables[benchmark.name] = table
-        conflicts += find_contradictions(counted)
+        contradictions += find_contradictions(counted)
         for tool, line in table.items():
             totals[tool] += line.percent
     ranked = dict(sorted(totals.items(), key=lambda item: (-item[1], item[0])))
-    return Scores(tables, ranked, tuple(conflicts))
+    return Scores(tables, ranked, tuple(contradictions))
 
 
 def in_time(benchmark: ScoredBenchmark) -> ScoredBenchmark:
@@ -137,7 +136,7 @@ def in_time(benchmark: ScoredBenchmark) -> ScoredBenchmark:
     """
 
     def judged(answer: Answer | None, limit: float | None) -> Answer | None:
-        if answer is None or limit is None or answer.verdict not in SOLVED or answer.run_s <= limit:
+        if answer is None or limit is None or answer.verdict not in DECIDED or answer.run_s <= limit:
             return answer
         return Answer(Verdict.TIMEOUT, answer.run_s)
 
@@ -148,16 +147,16 @@ def in_time(benchmark: ScoredBenchmark) -> ScoredBenchmark:
     return replace(benchmark, answers=answers)
 
 
-def find_contradictions(benchmark: ScoredBenchmark) -> list[ScoredConflict]:
+def find_contradictions(benchmark: ScoredBenchmark) -> list[Contradiction]:
     """Returns the instances that one tool answered sat and another unsat, in their order."""
-    conflicts = []
+    found = []
     for index, name in enumerate(benchmark.instances):
         answers = _of_instance(benchmark, index)
         unsat = tuple(sorted(tool for tool, answer in answers.items() if answer.verdict is Verdict.UNSAT))
         sat = {tool: answer.witness for tool, answer in sorted(answers.items()) if answer.verdict is Verdict.SAT}
         if unsat and sat:
-            conflicts.append(ScoredConflict(benchmark.name, index, name, unsat, sat))
-    return conflicts
+            found.append(Contradiction(benchmark.name, index, name, unsat, sat))
+    return found
 
 
 def instance_points(rules: Rules, answers: Mapping[str, Answer], *, checked: bool = True) -> dict[str, int]:
@@ -173,13 +172,13 @@ def instance_points(rules: Rules, answers: Mapping[str, Answer], *, checked: boo
 
 def _points(rules: Rules, tool: str, answers: Mapping[str, Answer], checked: bool) -> int:
     answer = answers[tool]
-    if answer.verdict not in SOLVED:
+    if answer.verdict not in DECIDED:
         return 0
     witnesses = [other.witness for other in answers.values() if other.verdict is Verdict.SAT]
     if rules is Rules.Y2022:
-        refuted = any(witness in _CREDITED for witness in witnesses)
+        refuted = any(witness in CREDITED for witness in witnesses)
     else:
-        refuted = WitnessVerdict.CORRECT in witnesses
+        refuted = refutes(witnesses)
     if answer.verdict is Verdict.UNSAT:
         return _PENALTY[rules] if refuted else _POINTS
     unchecked_2022 = rules is Rules.Y2022 and not checked
@@ -191,7 +190,7 @@ def _points(rules: Rules, tool: str, answers: Mapping[str, Answer], checked: boo
         if answer.witness is None and contradicted:
             return 0
         return _PENALTY[rules] if contradicted and not refuted else _POINTS
-    return _POINTS if answer.witness in _CREDITED else _PENALTY[rules]
+    return _POINTS if answer.witness in CREDITED else _PENALTY[rules]
 
 
 def _bonuses(
@@ -200,7 +199,7 @@ def _bonuses(
     """Returns the bonus of 2022 for speed: 2 for the fastest with the same answer, 1 for the second, ties included."""
     seconds = {tool: max(_SHORTEST_S, answers[tool].run_s - overheads.get(tool, 0.0)) for tool in answers}
     bonuses = dict.fromkeys(answers, 0)
-    for verdict in SOLVED:
+    for verdict in DECIDED:
         times = sorted(seconds[tool] for tool, answer in answers.items() if answer.verdict is verdict)
         for tool, answer in answers.items():
             if answer.verdict is not verdict or points[tool] <= 0:
@@ -242,7 +241,7 @@ def _participating(benchmark: ScoredBenchmark) -> ScoredBenchmark:
     answers = {
         tool: row
         for tool, row in benchmark.answers.items()
-        if any(answer is not None and answer.verdict in SOLVED for answer in row)
+        if any(answer is not None and answer.verdict in DECIDED for answer in row)
     }
     return replace(benchmark, answers=answers)
 

@@ -10,7 +10,7 @@ import click
 from harness.cli.options import rules_option
 from harness.domain import Instance, Job, Limits
 from harness.formats.competition import network_paths
-from harness.formats.compressed import locate, missing, read_text
+from harness.formats.compressed import existing, read_text
 from harness.formats.onnx_file import load_model_bytes
 from harness.formats.vnnlib import read_property
 from harness.judging.judge import Judge
@@ -38,8 +38,7 @@ def check_witness(network: str, spec: Path, file: Path, rules: str, as_json: boo
     """
     networks = [(name, Path(path)) for name, path in network_paths(network, "NETWORK")]
     for path in (*(path for _, path in networks), spec, file):
-        if locate(path) is None:
-            raise missing(path)
+        existing(path)
     for _, path in networks:
         load_model_bytes(path)
     if len(networks) > 1:

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from harness.domain import InstanceResult, Job, ResultSet, Stage, Verdict, plural, result_set
+from harness.formats.competition import file_stem
 from harness.formats.instances import format_seconds
 from harness.workflow.options import Reporter, RunPlan
 
@@ -107,8 +107,7 @@ def error_words(result: InstanceResult) -> str:
 
 
 def _property_stem(job: Job) -> str:
-    name = job.instance.property_name or job.instance.property.name
-    return PurePosixPath(name).name.removesuffix(".gz").removesuffix(".vnnlib")
+    return file_stem(job.instance.property_name or job.instance.property.name)
 
 
 def plan_lines(plan: RunPlan, hint: str = "") -> list[str]:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from harness.analysis.vnncomp import ScoredConflict, Scores, ToolScore, score
+from harness.analysis.vnncomp import Contradiction, Scores, ToolScore, score
 from harness.cli.options import rules_option
 from harness.cli.outcome import EXIT_CONFLICT, EXIT_DONE
 from harness.judging.replay import Rules
@@ -58,9 +58,9 @@ def score_vnncomp(
         click.echo(json.dumps(scores_json(scores), indent=2))
     else:
         _print_tables(scores, chosen)
-    for one in scores.conflicts:
-        click.echo(conflict_line(one), err=True)
-    return EXIT_CONFLICT if fail_on_conflict and any(one.conflict for one in scores.conflicts) else EXIT_DONE
+    for one in scores.contradictions:
+        click.echo(contradiction_line(one), err=True)
+    return EXIT_CONFLICT if fail_on_conflict and any(one.conflict for one in scores.contradictions) else EXIT_DONE
 
 
 def _print_tables(scores: Scores, rules: Rules) -> None:
@@ -92,15 +92,15 @@ def scores_json(scores: Scores) -> dict[str, Any]:
     }
 
 
-def conflict_line(conflict: ScoredConflict) -> str:
+def contradiction_line(one: Contradiction) -> str:
     """Returns one line that says who contradicts whom, and whose counterexample is worth what.
 
     It begins with `CONFLICT` where soundness is in question, else with `disagreement`, as those of `lgbench compare`.
     """
-    sat = ", ".join(f"{tool} ({witness or 'not checked'})" for tool, witness in conflict.sat_by.items())
-    kind = "CONFLICT" if conflict.conflict else "disagreement"
-    where = f"{conflict.benchmark} {conflict.id} {conflict.instance}"
-    return f"{kind}: {where}: unsat by {', '.join(conflict.unsat_by)}; sat by {sat}"
+    sat = ", ".join(f"{tool} ({witness or 'not checked'})" for tool, witness in one.sat_by.items())
+    kind = "CONFLICT" if one.conflict else "disagreement"
+    where = f"{one.benchmark} {one.id} {one.instance}"
+    return f"{kind}: {where}: unsat by {', '.join(one.unsat_by)}; sat by {sat}"
 
 
 def _load(results: Path, rules: Rules, verdicts: Path | None, instances: Path | None) -> Competition:

@@ -30,7 +30,7 @@ from harness.domain import (
 )
 from harness.files import write_atomically
 from harness.formats.assignment import format_witness
-from harness.formats.compressed import locate, missing, read_text
+from harness.formats.compressed import existing, read_text
 from harness.judging.judge import Judge
 from harness.workflow.device import DEVICES, choose_device, this_machine
 from harness.workflow.limits import make_limits
@@ -94,7 +94,9 @@ def verify(
     limits = make_limits(timeout, max_domains, on="wall")
     chosen = choose_device(device, this_machine())
     networks = _networks(network)
-    _check_files(*(Path(path) for _, path in networks), spec)
+    # Before a second is spent on libraries.
+    for path in (*(Path(path) for _, path in networks), spec):
+        existing(path)
     if out is not None:
         write_atomically(out, f"{Verdict.TIMEOUT}\n")
 
@@ -230,13 +232,6 @@ def _networks(network: str) -> list[tuple[str, str]]:
     from harness.formats.competition import network_paths
 
     return network_paths(network, "NETWORK")
-
-
-def _check_files(*paths: Path) -> None:
-    """Raises where a file is missing, before a second is spent on libraries."""
-    for path in paths:
-        if locate(path) is None:
-            raise missing(path)
 
 
 def _print(result: InstanceResult, text: str, *, as_json: bool) -> None:

@@ -141,6 +141,12 @@ def network_paths(network: str, where: str) -> list[tuple[str, str]]:
     return pairs
 
 
+def file_stem(name: str) -> str:
+    """Returns the name of a network's or property's file without folders, `.gz`, and `.onnx` or `.vnnlib`."""
+    stem = PurePosixPath(name).name.removesuffix(".gz")
+    return stem.removesuffix(".onnx") if stem.endswith(".onnx") else stem.removesuffix(".vnnlib")
+
+
 def instance_name(network: str, prop: str, where: str) -> str:
     """Returns `<network stem>_<property stem>`: the same for all tools, and the name of the instance's witness file.
 
@@ -150,10 +156,10 @@ def instance_name(network: str, prop: str, where: str) -> str:
         UsageError: the network's cell is a broken list.
     """
     pairs = network_paths(network, where)
-    stem = "_".join(name for name, _ in pairs) if pairs[0][0] else _stem(pairs[0][1], ".onnx")
+    stem = "_".join(name for name, _ in pairs) if pairs[0][0] else file_stem(pairs[0][1])
     folders = PurePosixPath(network).parts
     marks = (mark for part, marks in _SHARED_STEMS.items() if part in network for mark in marks if mark in folders)
-    return "_".join((*marks, stem, _stem(prop, ".vnnlib")))
+    return "_".join((*marks, stem, file_stem(prop)))
 
 
 def inside_benchmark(path: str, top: str) -> str:
@@ -273,10 +279,6 @@ def _check_stems(rows: Iterable[CompetitionRow | ListedLimit]) -> None:
 def _files(row: CompetitionRow | ListedLimit) -> tuple[str, ...]:
     networks = (inside_benchmark(path, "onnx") for _, path in network_paths(row.network, row.where))
     return *networks, inside_benchmark(row.prop, "vnnlib")
-
-
-def _stem(path: str, suffix: str) -> str:
-    return PurePosixPath(path).name.removesuffix(".gz").removesuffix(suffix)
 
 
 def _text(value: object) -> str:

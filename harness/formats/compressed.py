@@ -7,6 +7,8 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -31,11 +33,19 @@ def locate(path: Path) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
-def missing(path: Path) -> UsageError:
-    """Returns what to raise where `locate` finds nothing."""
-    if path.is_dir():
-        return UsageError(f"{path}: is a folder; name a file")
-    return UsageError(f"{path}: no such file, and no {path.name}.gz beside it; check the path")
+def existing(path: Path) -> Path:
+    """Returns the existing file that `path` names, as `locate` does.
+
+    Raises:
+        UsageError: there is none.
+        OSError: it cannot be looked for.
+    """
+    found = locate(path)
+    if found is None and path.is_dir():
+        raise UsageError(f"{path}: is a folder; name a file")
+    if found is None:
+        raise UsageError(f"{path}: no such file, and no {path.name}.gz beside it; check the path")
+    return found
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
@@ -48,20 +58,12 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     Raises:
         UsageError: there is no such file, it cannot be read, its gzip data is damaged, or it is too large.
     """
-    found = path
-    try:
-        located = locate(path)
-        if located is None:
-            raise missing(path)
-        found = located
-        with found.open("rb") as stream:
-            zipped = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-            stream.seek(0)
-            data = _unzipped(stream, most) if zipped else stream.read(min(os.fstat(stream.fileno()).st_size, most) + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UsageError(f"{found}: damaged gzip data ({error}); fetch or make the file again") from error
-    except OSError as error:
-        raise UsageError(f"{found}: cannot be read ({error.strerror}); check its permissions") from error
+    with _in_words(path):
+        found = existing(path)
+    with _in_words(found), found.open("rb") as stream:
+        zipped = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        stream.seek(0)
+        data = _unzipped(stream, most) if zipped else stream.read(min(os.fstat(stream.fileno()).st_size, most) + 1)
     if len(data) > most:
         raise UsageError(f"{found}: has more than {most} bytes; no file of its kind is read that is larger")
     return data
@@ -73,20 +75,26 @@ def read_head(path: Path, size: int) -> bytes:
     Raises:
         UsageError: as `read_bytes`, as far as these bytes show it.
     """
-    found = locate(path)
-    if found is None:
-        raise missing(path)
-    try:
+    with _in_words(path):
+        found = existing(path)
+    with _in_words(found):
         with found.open("rb") as stream:
             if stream.read(len(GZIP_MAGIC)) != GZIP_MAGIC:
                 stream.seek(0)
                 return stream.read(size)
         with gzip.open(found) as unzipped:
             return unzipped.read(size)
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    """Raises UsageError for what goes wrong with a file in the block."""
+    try:
+        yield
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UsageError(f"{found}: damaged gzip data ({error}); fetch or make the file again") from error
+        raise UsageError(f"{path}: damaged gzip data ({error}); fetch or make the file again") from error
     except OSError as error:
-        raise UsageError(f"{found}: cannot be read ({error.strerror}); check its permissions") from error
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
 
 def _unzipped(stream: IO[bytes], most: int) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import io
 import math
@@ -12,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from harness.domain import Instance, UsageError
 from harness.files import write_atomically
+from harness.formats.competition import file_stem, network_paths
 from harness.formats.compressed import locate, read_text
 
 
@@ -133,8 +133,8 @@ def _row(path: Path, line: int, cells: list[str]) -> ListedInstance:
 def _several(path: Path, where: str, row: list[str], timeout_s: float) -> ListedInstance:
     """Returns a row whose first column is a list of (declared name, path)."""
     try:
-        pairs = [(str(name), str(file)) for name, file in ast.literal_eval(row[0])]
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        pairs = network_paths(row[0], where)
+    except UsageError:
         pairs = []
     if not pairs or len({name for name, _ in pairs}) < len(pairs):
         hint = "write it as [('name', 'onnx/file.onnx'), ...], each name once"
@@ -145,7 +145,7 @@ def _several(path: Path, where: str, row: list[str], timeout_s: float) -> Listed
         found.append(file)
         problem = f"{where}: '{name}' {trouble}" if trouble else problem
     networks = tuple((pairs[i][0], found[i]) for i in range(len(pairs)))
-    joined = "_".join(PurePosixPath(file).name.removesuffix(".gz").removesuffix(".onnx") for _, file in pairs)
+    joined = "_".join(file_stem(file) for _, file in pairs)
     instance = Instance(path.parent / joined, found[-1], timeout_s, row[0], row[1])
     return ListedInstance(instance, where, problem, networks)
 

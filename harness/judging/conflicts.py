@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from harness.domain import Verdict, WitnessCheck, WitnessVerdict
@@ -32,6 +32,19 @@ class Conflict:
     """Sources that answered unsat, sorted."""
     sat_by: tuple[str, ...]
     """Sources whose counterexample replayed as `correct`, sorted. One on tolerance proves nothing (VNN-COMP 2026)."""
+
+
+def refutes(witnesses: Iterable[WitnessVerdict | None]) -> bool:
+    """Returns whether a counterexample is correct: whoever answered unsat is wrong."""
+    return WitnessVerdict.CORRECT in witnesses
+
+
+def puts_in_question(witnesses: Collection[WitnessVerdict | None]) -> bool:
+    """Returns whether counterexamples put an unsat in question: one refutes it, or nobody knows what one is worth.
+
+    They do not where every one was replayed and proves nothing.
+    """
+    return refutes(witnesses) or None in witnesses or WitnessVerdict.UNSUPPORTED in witnesses
 
 
 def find_conflicts(claims: Iterable[Claim]) -> tuple[Conflict, ...]:

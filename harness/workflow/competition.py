@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from harness.analysis.vnncomp import SOLVED, Answer, ScoredBenchmark
-from harness.domain import Instance, Job, Limits, UsageError, Verdict, WitnessCheck, WitnessVerdict
+from harness.analysis.vnncomp import Answer, ScoredBenchmark
+from harness.domain import DECIDED, Instance, Job, Limits, UsageError, Verdict, WitnessCheck, WitnessVerdict
 from harness.formats.competition import (
     CompetitionRow,
     ListedLimit,
@@ -208,7 +208,7 @@ def _result_files(folder: Path) -> Iterator[tuple[str, Path]]:
 def _table(tool: str, results: Path) -> _Table:
     rows = read_results(results)
     placed = dict(_placed([row for row in rows if not row.is_probe]))
-    solved = [row.run_s for row in rows if row.verdict in SOLVED]
+    solved = [row.run_s for row in rows if row.verdict in DECIDED]
     folder = results.parent
     return _Table(tool, folder, without_year(folder.name), placed, min(solved, default=None))
 

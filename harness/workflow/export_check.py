@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from harness.domain import UsageError
+from harness.formats.competition import file_stem, network_paths
 from harness.formats.instances import ListedInstance, read_rows
 from harness.workflow.export import SIX_HOURS_S
 from harness.workflow.export_check_files import CheckReport, FileChecks, Problem
@@ -92,19 +92,13 @@ def _stated_range(folder: Path, report: CheckReport) -> tuple[float, float] | No
 
 def _names(row: ListedInstance) -> list[str]:
     """Returns the paths that column 1 names."""
-    if not row.networks:
-        return [row.instance.network_name]
-    return re.findall(r"'([^']*)'\s*\)", row.instance.network_name) or [row.instance.network_name]
+    return [path for _, path in network_paths(row.instance.network_name, row.where)]
 
 
 def _identity(row: ListedInstance) -> tuple[str, str]:
     """Returns what scoring knows an instance by: the stems of network and property, of a list the declared names."""
     joined = "_".join(name for name, _ in row.networks)
-    return joined or _stem(row.instance.network_name), _stem(row.instance.property_name)
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).name.removesuffix(".gz").removesuffix(".onnx").removesuffix(".vnnlib")
+    return joined or file_stem(row.instance.network_name), file_stem(row.instance.property_name)
 
 
 def _check_names(report: CheckReport, section: _Section) -> None:

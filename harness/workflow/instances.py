@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from harness.analysis.summary import RunHeader
@@ -19,6 +19,7 @@ from harness.domain import (
     Verdict,
     printable_line,
 )
+from harness.formats.competition import file_stem
 from harness.formats.instances import ListedInstance, read_list
 from harness.judging.judge import Judge, one_line
 from harness.judging.replay import Rules
@@ -222,8 +223,7 @@ def _variant_names(instances: Sequence[Instance]) -> dict[Path, str]:
 
 def _network_stem(path: Path, name: str) -> str:
     # A list of several networks is no path; its instance's path is named after all of them.
-    file = path.name if name.startswith("[") else PurePosixPath(name).name
-    return file.removesuffix(".gz").removesuffix(".onnx")
+    return file_stem(path.name if name.startswith("[") else name)
 
 
 def _lowered(instance: Instance, timeout_s: float | None) -> Instance:

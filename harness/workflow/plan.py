@@ -14,6 +14,7 @@ from harness.analysis.summary import RunHeader
 from harness.config import SPEC_FILE, BenchmarkSpec
 from harness.domain import ARITHMETICS, Limits, UsageError
 from harness.files import sha256_bytes
+from harness.formats.competition import file_stem
 from harness.formats.instances import format_seconds
 from harness.formats.onnx_file import load_model_bytes, open_session
 from harness.judging.replay import Rules
@@ -279,7 +280,7 @@ def _check_network(spec: BenchmarkSpec, variant: str) -> CheckedNetwork:
 
 def manifest_path(network: Path) -> Path:
     """Returns where a network's manifest would be: beside it, under its name with `.json`."""
-    return network.with_name(network.name.removesuffix(".gz").removesuffix(".onnx") + ".json")
+    return network.with_name(f"{file_stem(network.name)}.json")
 
 
 def _manifest(network: Path, sha256: str) -> Mapping[str, Any] | None:

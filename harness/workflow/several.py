@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.domain import Instance
 from harness.files import sha256_bytes
+from harness.formats.competition import file_stem
 from harness.formats.compressed import locate, read_bytes, write_gz
 from harness.formats.instances import ListedInstance
 from harness.formats.several import Joiner
@@ -38,7 +39,7 @@ class JoinedRows:
             UnsupportedPropertyError: likewise.
         """
         joined = self._joiner.join(listed.networks, listed.instance.property)
-        stems = listed.instance.network.name, listed.instance.property.name.removesuffix(".gz").removesuffix(".vnnlib")
+        stems = listed.instance.network.name, file_stem(listed.instance.property.name)
         network = self._take(f"onnx/{_short(stems[0])}", ".onnx", joined.model)
         prop = self._take(f"vnnlib/{_short(stems[1])}", ".vnnlib", joined.text.encode())
         return replace(listed.instance, network=network, property=prop)

@@ -131,7 +131,7 @@ def test_only_right_answers_are_fast() -> None:
 
 def test_conflicts_say_whose_counterexample_is_worth_what() -> None:
     answers = benchmark(a=[unsat(), unsat()], b=[unsat(), sat(WitnessVerdict.NO_CE)], c=[sat(), None])
-    first, second = score(Rules.Y2026, [answers]).conflicts
+    first, second = score(Rules.Y2026, [answers]).contradictions
     assert (first.id, first.instance, first.unsat_by, first.sat_by) == (0, "i0", ("a", "b"), {"c": CORRECT})
     assert (first.proved, second.proved) == (True, False)
     assert second.sat_by == {"b": WitnessVerdict.NO_CE}

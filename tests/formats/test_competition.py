@@ -7,6 +7,7 @@ import pytest
 
 from harness.domain import UsageError, Verdict, WitnessVerdict
 from harness.formats.competition import (
+    file_stem,
     inside_benchmark,
     instance_name,
     network_paths,
@@ -97,6 +98,14 @@ def test_folders_are_part_of_a_name_where_the_competition_says_so() -> None:
     path = "b/safenlp_2024/onnx/medical/perturbations_0.onnx"
     assert instance_name(path, "vnnlib/medical/h_1.vnnlib", "") == "medical_perturbations_0_h_1"
     assert instance_name("onnx/medical/a.onnx.gz", "p.vnnlib.gz", "") == "a_p"
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("onnx/a.onnx.gz", "a"), ("a.b.vnnlib", "a.b"), ("a.vnnlib.onnx", "a.vnnlib"), ("x/a.txt", "a.txt"), ("", "")],
+)
+def test_a_stem_has_neither_folders_nor_endings(name: str, stem: str) -> None:
+    assert file_stem(name) == stem
 
 
 def test_names_inside_a_benchmark() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from harness.domain import Verdict, WitnessCheck, WitnessVerdict
-from harness.judging.conflicts import Claim, Conflict, find_conflicts
+from harness.judging.conflicts import Claim, Conflict, find_conflicts, puts_in_question, refutes
 
 
 def unsat(source: str, network: str = "n", prop: str = "p") -> Claim:
@@ -41,3 +41,19 @@ def test_claims_without_hashes_match_nothing() -> None:
 def test_conflicts_come_in_the_order_of_their_hashes() -> None:
     claims = [claim for name in "cab" for claim in (unsat("ours", network=name), sat("other", network=name))]
     assert [conflict.network_sha256 for conflict in find_conflicts(claims)] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("witnesses", "refuted", "in_question"),
+    [
+        ([], False, False),
+        ([WitnessVerdict.CORRECT, WitnessVerdict.NO_CE], True, True),
+        ([WitnessVerdict.CORRECT_UP_TO_TOLERANCE, WitnessVerdict.SPEC_NOT_VIOLATED], False, False),
+        ([WitnessVerdict.SPEC_NOT_VIOLATED, WitnessVerdict.UNSUPPORTED], False, True),
+        ([WitnessVerdict.SPEC_NOT_VIOLATED, None], False, True),
+    ],
+)
+def test_what_nobody_could_look_at_puts_a_proof_in_question_too(
+    witnesses: list[WitnessVerdict | None], refuted: bool, in_question: bool
+) -> None:
+    assert (refutes(witnesses), puts_in_question(witnesses)) == (refuted, in_question)

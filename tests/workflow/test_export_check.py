@@ -157,9 +157,11 @@ def pair(folder: Path, names: tuple[str, str], text: str) -> Path:
     return folder
 
 
-def test_two_networks(folder: Path) -> None:
-    text = write_difference_query(LOWER, UPPER, 0.5, (1, 4), (1, 2))
-    pair(folder, ("base", "graft"), text)
+@pytest.mark.parametrize("quote", ["'", '""'])
+def test_two_networks(folder: Path, quote: str) -> None:
+    pair(folder, ("base", "graft"), write_difference_query(LOWER, UPPER, 0.5, (1, 4), (1, 2)))
+    path = folder / "2.0/instances.csv"
+    path.write_text(path.read_text().replace("'", quote))
     report = check_folder(folder, (0.0, 1.0))
     assert not report.problems
     assert report.networks == 2
