@@ -252,6 +252,20 @@ def test_an_interruption_once_everything_is_stored_is_none(
     assert done.summary["finished_at"]
 
 
+def test_a_tool_that_is_changed_while_it_decides_is_named(
+    spec: BenchmarkSpec, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def edited(job: Job) -> ToolAnswer:
+        tools[-1]._label = "edited"
+        return cautious(job)
+
+    tools: list[DummyTool] = []
+    run(spec, tmp_path / "same", tools=tools)
+    assert not caplog.records
+    run(spec, tmp_path / "edited", edited, tools=tools)
+    assert "dummy was changed while it decided" in caplog.text
+
+
 class Killed(BaseException):
     """Stands for the end of the process: nothing catches it."""
 
@@ -409,9 +423,12 @@ def test_nothing_is_made_before_everything_is_checked(spec: BenchmarkSpec, tmp_p
 
 @pytest.mark.parametrize("name", ["benchmark/instances.csv", "results.csv", "summary.json", "report.html"])
 def test_a_file_that_cannot_be_written_is_one_clear_line(spec: BenchmarkSpec, tmp_path: Path, name: str) -> None:
-    (tmp_path / "out" / name / "in the way").mkdir(parents=True)
+    out = tmp_path / "out"
+    run(spec, out, reporter=Recorder(interrupt_after=1))
+    (out / name).unlink()
+    (out / name / "in the way").mkdir(parents=True)
     with pytest.raises(UsageError, match="cannot be read or written") as caught:
-        run(spec, tmp_path / "out")
+        run(spec, out, resume=True)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.domain import InstanceResult, Job, ResultSet, UsageError
+from harness.domain import InstanceResult, Job, LgBenchError, ResultSet, UsageError
 from harness.judging.judge import Judge
 from harness.run.executors import Executor
 from harness.run.scheduler import run_jobs
@@ -18,6 +19,8 @@ from harness.tools.contract import OnProgress, Progress, Tool
 from harness.workflow.finish import PlannedRun, finish, note_plan
 from harness.workflow.folder import LOG_FOLDER
 from harness.workflow.options import Reporter, RunPlan, RunSummary
+
+logger = logging.getLogger(__name__)
 
 MOST_PROPERTIES = 2000
 """Properties that are kept once they were read, of some 50 KB each for CIFAR-10: memory stays flat in longer runs."""
@@ -160,7 +163,23 @@ def execute(
         if first is not None:
             first(ledger, judge)
         interrupted = ledger.decide(decider, judge)
+        _note_change(run, decider)
     except KeyboardInterrupt:
         interrupted = True
     reporter.step("writing summary and report")
     return finish(run, store, interrupted=interrupted)
+
+
+def _note_change(run: PlannedRun, decider: Decider) -> None:
+    """Says so where the tool is not the planned one any more: nobody can tell which of both has answered what."""
+    if decider.executor is not None:
+        return
+    try:
+        now = decider.tool.identity()
+    except (LgBenchError, OSError) as error:
+        now = f"none: {error}"
+    if now != run.header.provenance.get("tool_identity"):
+        logger.warning(
+            "%s was changed while it decided; answers of this start may be of either version: decide anew with --out",
+            decider.tool.name,
+        )
