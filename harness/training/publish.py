@@ -81,16 +81,8 @@ def publish(
     network = fold_batch_norm(network, input_shape)
     if origin.rounding in ROUNDINGS:
         round_weights_(network, origin.rounding)
-    exported = export_onnx(network, input_shape)
-    parity = check_parity(network, exported, input_shape)
-    if not parity.agrees:
-        raise LgBenchError(
-            f"{origin.variant}: not written, because ONNX Runtime and PyTorch differ by {parity.max_rel_diff:.3g} of "
-            f"the largest logit, where {PARITY_TOLERANCE:g} is allowed"
-        )
+    exported, parity = _exported(network, input_shape, origin.variant)
     accuracy = evaluate(network, test, attack, seed=0, progress=progress)
-    # The first of equals, as the training itself keeps it.
-    best = max(history, key=lambda record: record.val_ra)
     path = zoo.network_path(folder, origin.variant)
     manifest = zoo.NetworkManifest(
         benchmark=origin.benchmark,
@@ -100,18 +92,10 @@ def publish(
         onnx=zoo.FileHash(path.name, sha256_bytes(exported)),
         parameters=zoo.parameter_count(network),
         activations=zoo.activations(network, input_shape),
-        training=zoo.TrainingRecord(
-            json.loads(json.dumps(asdict(config))),
-            config.digest(),
-            sum(record.epoch >= 0 for record in history),
-            best.epoch,
-            best.val_sa,
-            best.val_ra,
-            origin.note,
-        ),
+        training=_training_record(config, history, origin.note),
         metrics=metrics(accuracy, attack, seed=0),
         versions=zoo.versions(),
-        parity=zoo.Parity(parity.max_abs_diff, parity.inputs),
+        parity=parity,
         parent=origin.parent,
         mask=origin.mask,
         rounding=origin.rounding,
@@ -121,6 +105,30 @@ def publish(
     write_gz(path, exported)
     zoo.write_manifest(zoo.manifest_path(folder, origin.variant), manifest)
     return manifest
+
+
+def _exported(network: nn.Module, input_shape: tuple[int, ...], variant: str) -> tuple[bytes, zoo.Parity]:
+    """Returns the network as ONNX, and how far that is from PyTorch.
+
+    Raises:
+        LgBenchError: the two disagree.
+    """
+    exported = export_onnx(network, input_shape)
+    parity = check_parity(network, exported, input_shape)
+    if not parity.agrees:
+        raise LgBenchError(
+            f"{variant}: not written, because ONNX Runtime and PyTorch differ by {parity.max_rel_diff:.3g} of "
+            f"the largest logit, where {PARITY_TOLERANCE:g} is allowed"
+        )
+    return exported, zoo.Parity(parity.max_abs_diff, parity.inputs)
+
+
+def _training_record(config: TrainingConfig, history: tuple[EpochRecord, ...], note: str) -> zoo.TrainingRecord:
+    # The first of equals, as the training itself keeps it.
+    best = max(history, key=lambda record: record.val_ra)
+    epochs = sum(record.epoch >= 0 for record in history)
+    plain = json.loads(json.dumps(asdict(config)))
+    return zoo.TrainingRecord(plain, config.digest(), epochs, best.epoch, best.val_sa, best.val_ra, note)
 
 
 def metrics(accuracy: Accuracy, attack: PgdConfig, seed: int) -> dict[str, dict[str, Any]]:

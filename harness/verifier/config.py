@@ -69,9 +69,9 @@ class EngineConfig:
     split_inputs_up_to: int = 16
     """Networks with at most so many inputs are split by input instead of by neuron."""
     first_group: int = 8
-    """Inputs of the first of them: a small one, so that the workers do not wait for many properties to be read."""
+    """Inputs of the first group: a small one, so that the workers do not wait for many properties to be read."""
     group: int = 32
-    """Inputs of the first attack's batches; while one is attacked, the others are bounded."""
+    """Inputs of every other group: those that are attacked together first; meanwhile earlier groups are bounded."""
     sparse_entries: int = 30_000_000
     """Networks with at most so many weights, convolutions written out, are bounded in sparse form on a CPU."""
     light_entries: int = 3_000_000

@@ -31,7 +31,6 @@ RHS_ROUNDING = 2.0**-23
 """Share of a right-hand side that pays for comparing with it in float32."""
 
 Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
 
 
 class SparseColumns(NamedTuple):
@@ -52,7 +51,7 @@ class SparseRows(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldedNetwork:
-    """One input's network over its unstable neurons; all arrays float64 unless cast."""
+    """One input's network over its unstable neurons; all arrays float64."""
 
     inputs: int
     """d, the length of t."""
@@ -79,21 +78,6 @@ class FoldedNetwork:
     def neurons(self) -> int:
         """n, the number of unstable neurons."""
         return int(self.E.size)
-
-    def cast(self, dtype: type[np.floating]) -> FoldedNetwork:
-        """Returns the network with its numbers rounded to another type."""
-        return FoldedNetwork(
-            self.inputs,
-            self.E.astype(dtype),
-            self.by_row._replace(value=self.by_row.value.astype(dtype)),
-            self.by_column._replace(value=self.by_column.value.astype(dtype)),
-            self.slack.astype(dtype),
-            self.e.astype(dtype),
-            self.C.astype(dtype),
-            self.lb.astype(dtype),
-            self.ub.astype(dtype),
-            self.layer_start,
-        )
 
 
 @dataclass(slots=True, eq=False)

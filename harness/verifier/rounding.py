@@ -19,7 +19,6 @@ from harness.verifier.interval import Bounds, Box
 FLOAT32_UNIT = 2.0**-24
 REAL_UNIT = 2.0**-33
 """For answers about exact arithmetic: what bounds computed in float64 need for their own rounding (design note 003)."""
-FLOAT64_UNIT = 2.0**-53
 UNITS: Mapping[str, float] = MappingProxyType({"float32": FLOAT32_UNIT, "real": REAL_UNIT})
 """Unit roundoff of the evaluations that an answer speaks of, by `EngineConfig.arithmetic`."""
 FUSED_ROUNDINGS = 8
