@@ -29,7 +29,7 @@ def data() -> None:
     """The data sets; the first 1,000 test images of each are built in."""
 
 
-@data.command("fetch")
+@data.command("fetch", short_help="Fetch data sets and check their MD5 sums.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @_FOLDER_OPTION
 def fetch_data(names: tuple[str, ...], data: Path) -> None:
@@ -53,6 +53,7 @@ def fetch_data(names: tuple[str, ...], data: Path) -> None:
             fetch(name, data, progress)
     for name in names or tuple(ARCHIVES):
         click.echo(f"{name}: complete in {data}")
+    click.echo(f"Other commands find them with --data {data}, or LGBENCH_DATA.", err=True)
 
 
 @data.command("list")
@@ -73,7 +74,7 @@ def list_data(data: Path, as_json: bool) -> None:
             words = ", ".join(f"{count} {split} images" for split, count in sizes.items())
         else:
             words = f"not here; `lgbench data fetch {name}` gets it"
-        click.echo(f"{name}: first {EMBEDDED} test images built in; in {data}: {words}")
+        click.echo(f"{name}: first {EMBEDDED} test images built in; in the folder {data}: {words}")
 
 
 def _full_sizes(name: str, folder: Path) -> dict[str, int]:

@@ -86,7 +86,9 @@ ROUNDING_OPTION = click.option(
     help="Neurons that are linear already: keep them beside the mask's, or have exactly the mask in its activations.",
 )
 @training_options
-@click.option("--epochs", type=click.IntRange(min=0), default=FINETUNE_EPOCHS, show_default=True, help="Fine-tuning.")
+@click.option(
+    "--epochs", type=click.IntRange(min=0), default=FINETUNE_EPOCHS, show_default=True, help="Of fine-tuning."
+)
 @click.option("--retrain/--no-retrain", default=True, show_default=True, help="Whether weights are retrained too.")
 @click.option("--weight-lr", type=click.FloatRange(min=0), default=WEIGHT_LR, show_default=True, help="Of the weights.")
 @click.option(

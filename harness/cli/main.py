@@ -65,7 +65,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     ),
     "export": LazyCommand("harness.cli.export", "export", "Write a benchmark for VNN-COMP, or check such a folder."),
     "data": LazyCommand("harness.cli.data", "data", "Fetch or list data sets."),
-    "tool": LazyCommand("harness.cli.tool", "tool", "List the verifiers that can be run."),
+    "tool": LazyCommand("harness.cli.tool", "tool", "List verifiers, or check one on toy networks."),
     "doctor": LazyCommand("harness.cli.doctor", "doctor", "Say what this machine offers."),
 }
 

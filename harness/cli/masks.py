@@ -48,7 +48,7 @@ def masks() -> None:
     """
 
 
-@masks.command()
+@masks.command(short_help="Print how alike masks are, and how they overlap.")
 @click.argument("named", nargs=-1, required=True, metavar="MASK MASK...")
 @click.option("--names", help="What to call them, in order: a,b,c.  [default: file or array names]")
 @_OUT
@@ -82,7 +82,7 @@ def compare(named: tuple[str, ...], names: str | None, out: Path | None, as_json
     return 0
 
 
-@masks.command()
+@masks.command(short_help="Print which recipes come closest to a given mask.")
 @click.option("--scores", "scores_file", type=_FILE, required=True, help="Score file (.npz) of the mask's network.")
 @click.option("--given", required=True, metavar="MASK", help="The mask to come close to.")
 @_GAMMAS
@@ -112,7 +112,7 @@ def recipes(scores_file: Path, given: str, gammas: str, ratio: float, as_csv: bo
     return 0
 
 
-@masks.command()
+@masks.command(short_help="Draw scores, and which neurons each stage selects.")
 @click.option("--scores", "scores_file", type=_FILE, required=True, help="Score file (.npz).")
 @click.option("--heuristic", required=True, help="As for `lgbench mask`.")
 @click.option("--ranking", type=click.Choice([r.value for r in Ranking]), default="min", show_default=True)

@@ -38,6 +38,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 _FLOAT = click.FloatRange(min=0)
+_TRAINING = TrainingConfig()
 
 
 def model_options(command: _Command) -> _Command:
@@ -54,15 +55,19 @@ def model_options(command: _Command) -> _Command:
     return apply_options(command, decorators)
 
 
+def _else(default: object) -> str:
+    return f"  [default: MODEL's, else {default}]"
+
+
 def config_options(command: _Command) -> _Command:
-    """Adds what decides how a network is attacked and trained, each by default as its baseline was."""
+    """Adds what decides how a network is attacked and trained, by default as MODEL was, else as the study's were."""
     decorators = (
-        click.option("--eps", type=click.FloatRange(0, 1, min_open=True), help="Radius.  [default: the baseline's]"),
+        click.option("--eps", type=click.FloatRange(0, 1, min_open=True), help="Radius.  [default: MODEL's]"),
         click.option("--alpha", type=_FLOAT, help="Step of the training example.  [default: 1.25 eps]"),
-        click.option("--batch-size", type=click.IntRange(min=1), help="Images a batch.  [default: the baseline's]"),
-        click.option("--gradalign", type=_FLOAT, help="Weight of GradAlign.  [default: the baseline's]"),
-        click.option("--augment/--no-augment", default=None, help="Crop and flip.  [default: the baseline's]"),
-        click.option("--seed", type=int, help="Seeds every draw.  [default: the baseline's]"),
+        click.option("--batch-size", type=click.IntRange(min=1), help=f"Images a batch.{_else(_TRAINING.batch_size)}"),
+        click.option("--gradalign", type=_FLOAT, help=f"Weight of GradAlign.{_else(_TRAINING.gradalign)}"),
+        click.option("--augment/--no-augment", default=None, help=f"Crop and flip.{_else('for cifar10')}"),
+        click.option("--seed", type=int, help=f"Seeds every draw.{_else(_TRAINING.seed)}"),
     )
     return apply_options(command, decorators)
 

@@ -34,6 +34,11 @@ INSTABILITY_INPUTS = 200
 """Test inputs that instability is counted over, as the shipped benchmarks do."""
 _HYDRA = HydraConfig()
 _HYDRA_OPTIONS = ("epochs", "lr", "keep", "slope", "adversarial")
+_RANKING_HELP = (
+    "Of the significance: scores scaled to [0, 1] as they are (norank), or by rank; equal scores get the lowest rank "
+    "of their group (min), one rank without gaps (dense), or each their own (ordinal)."
+)
+_GAMMAS_HELP = "One a stage: it picks the neurons with the largest gamma x instability - significance."
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Layers = dict[str, NDArray[np.float32]]
 """Activation name to scores of the neurons' shape."""
@@ -350,13 +355,13 @@ def _agreement_lines(found: Agreement) -> list[str]:
     "--scores", "scores_file", envvar="LGBENCH_MASK_SCORES", type=FILE, required=True, help="Score file (.npz)."
 )
 @click.option("--heuristic", required=True, help=f"Significance: {', '.join((*Heuristic, *ALIASES))}.")
-@click.option("--ranking", type=click.Choice([r.value for r in Ranking]), required=True, help="Of the significance.")
+@click.option("--ranking", type=click.Choice([r.value for r in Ranking]), required=True, help=_RANKING_HELP)
 @click.option(
     "--instability-ranking",
     type=click.Choice([r.value for r in Ranking]),
     help="Of the instability.  [default: as --ranking]",
 )
-@click.option("--gammas", default=",".join(f"{g:g}" for g in DEFAULT_GAMMAS), show_default=True, help="One a stage.")
+@click.option("--gammas", default=",".join(f"{g:g}" for g in DEFAULT_GAMMAS), show_default=True, help=_GAMMAS_HELP)
 @click.option("--ratio", type=float, default=DEFAULT_RATIO, show_default=True, help="Share of neurons to graft.")
 @click.option("--local", is_flag=True, help="The same share in every layer.")
 @click.option(

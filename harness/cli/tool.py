@@ -34,7 +34,7 @@ def tool() -> None:
 @tool.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of names.")
 def list_tools(as_json: bool) -> None:
-    """List the verifiers by name, and which of them have still to be installed.
+    """List the verifiers, and what is not installed.
 
     Beside these, --tool takes docker:IMAGE and dummy:FILE, and --tool-dir a folder with VNN-COMP's scripts.
     """

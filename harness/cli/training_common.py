@@ -214,7 +214,10 @@ def training_data(dataset: str, root: Path | None) -> TrainingData:
         UsageError: no folder is named, or it lacks the data set.
     """
     if root is None:
-        raise UsageError("training needs the full data set: name its folder with --data (`lgbench data fetch` gets it)")
+        raise UsageError(
+            f"{dataset}: training images are needed, and not embedded; name the data set's folder with --data "
+            "(`lgbench data fetch` gets it)"
+        )
     everything = load_images(dataset, "train", root)
     train, validation = train_validation(dataset, everything)
     return TrainingData(everything, train, validation)

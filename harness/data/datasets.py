@@ -79,7 +79,7 @@ def load_images(dataset: str, split: str, root: Path | None = None, count: int |
     if root is None:
         images = _embedded(dataset, info, split, count)
     elif not root.is_dir():
-        raise UsageError(f"{root}: no such folder; name one that has {dataset}, or run 'lgbench data fetch' first")
+        raise UsageError(f"{root}: no such folder; name one that has {dataset}; 'lgbench data fetch' makes one")
     else:
         images = info.find(root, split, count)
         if not len(images):
@@ -131,7 +131,7 @@ def _embedded(dataset: str, info: DataSetInfo, split: str, count: int | None) ->
         wanted = f"{split} images" if split != "test" else f"{count} test images"
         raise UsageError(
             f"{dataset}: {wanted} are not embedded (only the first {EMBEDDED} test images are); "
-            "run 'lgbench data fetch', or set LGBENCH_DATA to a folder that has the data set"
+            "'lgbench data fetch' gets the data set; name its folder with --data or LGBENCH_DATA"
         )
     data = resources.files("harness.data").joinpath("samples", f"{dataset}.xz").read_bytes()
     return decode_images(data, EMBEDDED, info.shape)
