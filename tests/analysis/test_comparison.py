@@ -66,7 +66,7 @@ def test_unique_and_missing(three: Comparison) -> None:
     assert missing_rows(three)["a"] == ()
 
 
-def test_times(three: Comparison) -> None:
+def test_times_are_of_solved_instances_and_else_the_limits(three: Comparison) -> None:
     assert cactus(three, "b") == [1.0, 4.0, 5.0]
     assert cactus(three, "a") == [2.0]  # the refuted proof is none
     assert pair_points(three, "a", "b") == [

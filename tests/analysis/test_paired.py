@@ -56,7 +56,7 @@ def test_each_figure_counts_its_own_sets() -> None:
         (4, 9, "within noise (p = 0.27)"),
     ],
 )
-def test_words(lost: int, gained: int, words: str) -> None:
+def test_words_say_whether_a_change_may_be_chance(lost: int, gained: int, words: str) -> None:
     found = difference(rows_of(10, lost, gained, 30 - lost - gained))
     assert found.words.startswith(words)
     assert found.to_json()["words"] == found.words

@@ -23,7 +23,7 @@ SAT, UNSAT, UNKNOWN, TIMEOUT, ERROR = Verdict.SAT, Verdict.UNSAT, Verdict.UNKNOW
         (ERROR, UNSAT, False),
     ],
 )
-def test_contradictions(verdict: Verdict, label: Verdict | None, wrong: bool) -> None:
+def test_an_answer_contradicts_only_the_opposite_label(verdict: Verdict, label: Verdict | None, wrong: bool) -> None:
     assert (contradiction(answer(verdict, label)) is not None) is wrong
 
 
@@ -39,7 +39,7 @@ def test_a_late_wrong_answer_is_wrong() -> None:
     assert contradiction(answer(TIMEOUT, SAT, said=UNSAT)) is not None
 
 
-def test_counts() -> None:
+def test_verdicts_stages_and_domains_are_counted() -> None:
     found = of_set(answer(SAT, SAT, key="0"), answer(UNSAT, UNSAT, key="1", domains=7), answer(UNKNOWN, UNSAT, key="2"))
     assert found.verdicts == {"sat": 1, "unsat": 1, "unknown": 1}
     assert found.stages == {"attack sat": 1, "bab unsat": 1}
@@ -86,7 +86,7 @@ def test_branch_and_bound_gets_its_share_of_the_wall_time() -> None:
     assert bab_wall([], 4.0) == 0.0
 
 
-def test_rates() -> None:
+def test_rates_are_over_the_seconds_of_branch_and_bound() -> None:
     one = answer(UNSAT, work_s=4.0, wall_s=4.0, seconds={"bab": 4.0}, domains=100, multiply_adds=10**9)
     found = of_set(one)
     assert found.bab_s == 4.0

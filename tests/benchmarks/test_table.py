@@ -12,7 +12,7 @@ from harness.domain import Verdict
 @pytest.mark.parametrize(
     ("value", "text"), [(None, "-"), (0, "0"), (12.0, "12"), (0.12345, "0.123"), (23456.7, "23,457"), (99.96, "100")]
 )
-def test_numbers(value: float | None, text: str) -> None:
+def test_numbers_have_a_few_digits_and_what_is_not_known_a_dash(value: float | None, text: str) -> None:
     assert number(value) == text
 
 

@@ -88,7 +88,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert not out.exists()
 
 
-def test_gammas() -> None:
+def test_gammas_are_a_list_of_numbers_inf_among_them() -> None:
     assert parse_gammas("2, 1.5,inf") == (2.0, 1.5, float("inf"))
     with pytest.raises(UsageError):
         parse_gammas("")

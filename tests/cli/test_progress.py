@@ -79,7 +79,7 @@ def test_the_estimate_never_exceeds_the_bound() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0:00"), (-3, "0:00"), (61.4, "1:01"), (3599.7, "1:00:00")])
-def test_durations(seconds: float, words: str) -> None:
+def test_durations_are_written_as_on_a_clock(seconds: float, words: str) -> None:
     assert clock_words(seconds) == words
 
 

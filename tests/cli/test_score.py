@@ -214,7 +214,7 @@ def test_both_ways_are_kept_and_compared(
         (("--images", "1"), "--images"),
     ],
 )
-def test_bad_input(
+def test_bad_input_is_one_line_before_anything_long_begins(
     zoo_folder: Path, engine: type[FakeEngine], capsys: pytest.CaptureFixture[str], more: tuple[str, ...], said: str
 ) -> None:
     capsys.readouterr()

@@ -145,7 +145,7 @@ def test_a_wrong_limit_is_named_with_its_line(tmp_path: Path, row: str, what: st
     assert what in str(caught.value)
 
 
-def test_verdicts(tmp_path: Path) -> None:
+def test_a_verdict_that_stands_twice_is_one_and_years_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "verdicts.csv"
     path.write_text("tool,id,benchmark,verdict\nmine,3,2025_acasxu,correct\nmine,3,acasxu,correct\n")
     (found,) = read_verdicts(path)

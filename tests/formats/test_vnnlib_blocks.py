@@ -75,7 +75,7 @@ def test_what_the_rest_declares_belongs_to_the_property(monkeypatch: pytest.Monk
         ["(assert (or (and (<= X_3 9.0) (>= Y_0 0)) (and (>= X_3 -9) (<= Y_1 0))))"],  # boxes of their own
     ],
 )
-def test_same_property(extra: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_give_what_single_statements_give(extra: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     text = "\n".join(image_property() + extra)
     assert_same(parse_property(text, "p"), one_by_one(text, monkeypatch))
 

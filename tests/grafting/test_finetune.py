@@ -85,7 +85,7 @@ def test_a_second_mask_is_added_or_replaces_the_first(baseline: nn.Module) -> No
     assert first[2].mask.tolist() == [True, False, True], "the source stays"
 
 
-def test_a_part_of_a_mask() -> None:
+def test_a_part_of_a_mask_has_the_named_layers_alone() -> None:
     mask = GraftMask({"a": np.ones(2, np.bool_), "b": np.ones(3, np.bool_)}, {"ratio": "0.5"})
     part = only_layers(mask, ["b"])
     assert list(part.layers) == ["b"]

@@ -229,6 +229,7 @@ def test_gzipped_files_hold_what_the_plain_ones_do(spec: BenchmarkSpec, tmp_path
     exported(spec, tmp_path / "zipped", instances=2, gzip=True)
     plain = {n: d for n, d in contents(tmp_path / "plain").items() if n.endswith((".onnx", ".vnnlib", ".csv"))}
     zipped = contents(tmp_path / "zipped")
+    assert {name.rpartition(".")[2] for name in plain} == {"onnx", "vnnlib", "csv"}
     for name, data in plain.items():
         assert (zipped[name] if name.endswith(".csv") else gzip.decompress(zipped[f"{name}.gz"])) == data
 
