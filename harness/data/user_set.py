@@ -69,7 +69,9 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         return read_arrays(path)
     except FileNotFoundError as error:
-        raise UsageError(f"{path}: no such file, nor a data set of that name; name cifar10, mnist, or a .npz file") from error
+        raise UsageError(
+            f"{path}: no such file, nor a data set of that name; name cifar10, mnist, or a .npz file"
+        ) from error
     except ValueError as error:
         raise UsageError(f"{path}: not a readable .npz archive of plain arrays ({error})") from error
 

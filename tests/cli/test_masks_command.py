@@ -77,7 +77,9 @@ def test_figures_of_a_selection(files: Path, capsys: pytest.CaptureFixture[str])
         (["draw", "--scores", "{}/scores.npz", "--heuristic", "gap", "--ratio", "2", "--out", "{}/f"], "ratio"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_nothing(files: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    files: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
     assert main(["masks", *(argument.format(files) for argument in arguments)]) == 2
     error = capsys.readouterr().err
     assert said in error

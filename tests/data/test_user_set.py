@@ -49,7 +49,9 @@ def test_test_images_of_its_own(tmp_path: Path, names: tuple[str, ...]) -> None:
         (IMAGES.astype(np.int64), (3, 8, 8)),
     ],
 )
-def test_every_layout_and_kind_of_number_gives_the_same_images(tmp_path: Path, given: Any, shape: tuple[int, ...] | None) -> None:
+def test_every_layout_and_kind_of_number_gives_the_same_images(
+    tmp_path: Path, given: Any, shape: tuple[int, ...] | None
+) -> None:
     found = read_user_set(saved(tmp_path, images=given, labels=LABELS[:, None]), shape)
     assert (found.everything.images == IMAGES).all()
     assert found.everything.images.dtype == np.uint8

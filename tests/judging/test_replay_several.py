@@ -40,7 +40,9 @@ def networks(tmp_path: Path) -> list[tuple[str, Path]]:
         ("", "no_ce"),
     ],
 )
-def test_a_witness_has_one_class_by_call_and_by_command(networks: list[tuple[str, Path]], capsys: pytest.CaptureFixture[str], text: str, verdict: str) -> None:
+def test_a_witness_has_one_class_by_call_and_by_command(
+    networks: list[tuple[str, Path]], capsys: pytest.CaptureFixture[str], text: str, verdict: str
+) -> None:
     prop = networks[0][1].with_name("p.vnnlib")
     assert replay_several(networks, prop, text).check.verdict == verdict
     witness = prop.with_name("w")
