@@ -259,7 +259,7 @@ def evaluate(
     were measured under; nothing is written without --write.
     """
     given = open_network(network, weights, input_shape, data_set)
-    radius = _radius(given, eps)
+    radius = given.radius(eps)
     test = _test_images(given, data_set, data, inputs)
     if write:
         _refuse_to_write(given, network, len(test))
@@ -308,14 +308,6 @@ def finetuning_note(epochs: int) -> str:
     if not epochs:
         return "grafted without fine-tuning"
     return "" if epochs >= FINETUNE_EPOCHS else f"{epochs} epochs of fine-tuning instead of {FINETUNE_EPOCHS}"
-
-
-def _radius(given: GivenNetwork, eps: float | None) -> float:
-    if eps is not None:
-        return eps
-    if given.manifest is None:
-        raise UsageError(f"{given.name}: nothing says how far the attack may go; name the radius with --eps, e.g. 0.1")
-    return float(given.manifest.training.config["eps"])
 
 
 def _test_images(given: GivenNetwork, data_set: str | None, data: Path | None, inputs: int | None) -> ImageSet:

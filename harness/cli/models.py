@@ -97,6 +97,18 @@ class GivenNetwork:
         with torch.no_grad():
             return int(self.network(torch.zeros(1, *self.input_shape)).shape[1])
 
+    def radius(self, eps: float | None) -> float:
+        """Returns the radius that is asked for, or that of the network's training.
+
+        Raises:
+            UsageError: nothing says it.
+        """
+        if eps is not None:
+            return eps
+        if self.manifest is None:
+            raise UsageError(f"{self.name}: nothing says how far an attack may go; name a radius with --eps, e.g. 0.1")
+        return float(self.manifest.training.config["eps"])
+
     def config(self, dataset: str, **options: Any) -> TrainingConfig:
         """Returns the training of the network, or the reference's for its data set, with the options that are not None.
 
@@ -106,10 +118,7 @@ class GivenNetwork:
         options["alpha"] = options.get("alpha") or (1.25 * options["eps"] if options["eps"] else None)
         if self.manifest is not None:
             return with_options(TrainingConfig.from_record(self.manifest.training.config), **options)
-        if options["eps"] is None:
-            raise UsageError(
-                f"{self.name}: nothing says how far an attack may go; name the radius with --eps, e.g. 0.1"
-            )
+        options["eps"] = self.radius(options["eps"])
         return with_options(TrainingConfig(augment=dataset == "cifar10"), **options)
 
 

@@ -36,7 +36,7 @@ from harness.cli.training_common import (
 from harness.config import BenchmarkSpec, GraftSpec, VariantSpec
 from harness.data.datasets import score_subset
 from harness.data.images import ImageSet
-from harness.domain import EngineRecord, UsageError
+from harness.domain import UsageError
 from harness.files import sha256_bytes, sha256_file
 from harness.grafting.finetune import finetune_config, grafted_copy
 from harness.grafting.instability import instability
@@ -47,10 +47,9 @@ from harness.grafting.scores import collect_scores, read_scores, write_scores
 from harness.grafting.significance import Heuristic, significance
 from harness.networks import zoo
 from harness.tools.builtin import BuiltinTool
-from harness.tools.contract import Tool
 from harness.training.loop import Trainer, TrainingConfig
 from harness.training.publish import Origin, images_sha256
-from harness.workflow import root_bounds
+from harness.workflow.root_bounds import Ball, root_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +179,9 @@ class Pipeline:
                 return
         with tempfile.TemporaryDirectory(prefix="lgbench-") as scratch:
             tool = BuiltinTool(Path(scratch), device=self.device.type, seed=self.spec.seed)
+            ball = Ball(self.spec.eps, self.spec.classes)
             say(f"{name.variant}: bounding {inputs} test inputs at the root")
-            records = root_records(name.file, self.test[:inputs], self.spec, tool, Path(scratch))
+            records = root_records(name.file, self.test[:inputs], ball, tool, Path(scratch))
         unstable = instability(records)
         say(f"{name.variant}: {unstable.inputs} inputs would enter branch and bound, UNR {unstable.unr:.2f} %")
         network = name.load(self.settings.device)
@@ -282,15 +282,6 @@ class Pipeline:
             return False
         report_published(publish_trained(trainer, name, origin, self.test), name)
         return True
-
-
-def root_records(network: Path, images: ImageSet, spec: BenchmarkSpec, tool: Tool, scratch: Path) -> list[EngineRecord]:
-    """Returns what the engine found at the root for each rightly classified image; see `harness.workflow.root_bounds`.
-
-    Raises:
-        LgBenchError: the engine failed on an input, so that the counts would be wrong.
-    """
-    return root_bounds.root_records(network, images, root_bounds.Ball(spec.eps, spec.classes), tool, scratch)
 
 
 def shortened(config: TrainingConfig, epochs: int) -> TrainingConfig:

@@ -191,7 +191,7 @@ class Scoring:
         if Heuristic.HYDRA in options.heuristics:
             self.hydra = self._hydra_config()
         if self._bounded:
-            self.radius()
+            given.radius(options.eps)
             if options.inputs > len(data.test):
                 raise UsageError(f"--inputs {options.inputs}: there are {len(data.test)} test inputs; ask for fewer")
 
@@ -199,36 +199,24 @@ class Scoring:
     def _bounded(self) -> list[InstabilitySource]:
         return [source for source in self.options.counted if source not in self.counts]
 
-    def radius(self) -> float:
-        """Returns the radius around test inputs.
-
-        Raises:
-            UsageError: nothing says it.
-        """
-        manifest = self.given.manifest
-        if self.options.eps is not None or manifest is None:
-            if self.options.eps is None:
-                raise UsageError(f"{self.given.name}: nothing says the radius around inputs; name it with --eps")
-            return self.options.eps
-        return float(manifest.training.config["eps"])
-
     def scores(self) -> Scores | None:
         """Returns the scores; None where Ctrl-C came while Hydra was learning."""
         values = self._significance()
         if values is None:
             return None
         for source in self._bounded:
+            radius = self.given.radius(self.options.eps)
             found = bounded_instability(
                 self.model,
                 self.given,
                 self.data.test[: self.options.inputs],
-                self.radius(),
+                radius,
                 source,
                 self.options.device,
                 self.options.seed,
             )
             self.counts[source] = found
-            self.provenance |= {"test_inputs": str(self.options.inputs), "eps": repr(self.radius())}
+            self.provenance |= {"test_inputs": str(self.options.inputs), "eps": repr(radius)}
         chosen = self.options.chosen
         if chosen is None:
             return collect_scores(values, None, self.provenance)
@@ -260,7 +248,10 @@ class Scoring:
     def _hydra_config(self) -> HydraConfig:
         config = HydraConfig(**self.options.hydra, seed=self.options.seed)
         # Clean images need no radius, and the same scores come out whatever it is.
-        return replace(config, eps=self.radius(), alpha=1.25 * self.radius()) if config.adversarial else config
+        if not config.adversarial:
+            return config
+        radius = self.given.radius(self.options.eps)
+        return replace(config, eps=radius, alpha=1.25 * radius)
 
     def _random(self) -> _Layers:
         shapes = neuron_shapes(self.given.network, self.given.input_shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -70,11 +71,10 @@ def recheck(
     return ToolAnswer(found.verdict, seconds, seconds, stage, found.counterexample, found.message)
 
 
-def _answers(request: EngineRequest) -> list[tuple[str, ToolAnswer]]:
-    return [
-        (key, recheck(request.network, path, request.limits.timeout_s, request.seed, request.arithmetic))
-        for key, path in request.properties.items()
-    ]
+def _answers(request: EngineRequest) -> Iterator[tuple[str, ToolAnswer]]:
+    """Yields each answer as soon as it is found."""
+    for key, path in request.properties.items():
+        yield key, recheck(request.network, path, request.limits.timeout_s, request.seed, request.arithmetic)
 
 
 def _compare(graph: Graph, session: OnnxSession, prop: Property, seed: int) -> None:

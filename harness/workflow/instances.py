@@ -24,6 +24,7 @@ from harness.formats.instances import ListedInstance, read_list
 from harness.judging.judge import Judge, one_line
 from harness.judging.replay import Rules
 from harness.run.identity import JobPlanner
+from harness.run.stored import Place as RowPlace
 from harness.run.stored import job_place
 from harness.workflow.device import Machine, choose_device
 from harness.workflow.execute import Decider, Ledger, ProgressRelay, ToolFactory, execute, make_tool, tool_options
@@ -123,7 +124,7 @@ class _Planned:
     jobs: list[Job] = field(default_factory=list)
     settled: list[InstanceResult] = field(default_factory=list)
     """Results of rows that no tool can be asked about."""
-    originals: dict[tuple[str, str, int], Path] = field(default_factory=dict)
+    originals: dict[RowPlace, Path] = field(default_factory=dict)
     """Row to the property of several networks that its job's was made of."""
 
 

@@ -24,6 +24,7 @@ from harness.grafting.scores import read_scores
 from harness.judging.clean import clean_labels
 from harness.networks import zoo
 from harness.tools.contract import Answered
+from harness.workflow.root_bounds import Ball, root_records
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = """
@@ -209,12 +210,11 @@ def test_a_failing_engine_leaves_no_scores(script: ModuleType, monkeypatch: pyte
 
 
 def test_only_rightly_classified_inputs_are_bounded(done: ModuleType, tmp_path: Path) -> None:
-    spec = done.find_spec("toy")
-    network = zoo.network_path(Path("models/toy"), "baseline")
+    network, ball = zoo.network_path(Path("models/toy"), "baseline"), Ball(0.05, 3)
     data = images(30, 1)
     wrong = replace(data, labels=(clean_labels(network, data.images.reshape(30, -1) / np.float32(255)) + 1) % 3)
-    assert pipeline.root_records(network, data, spec, FakeEngine(), tmp_path)
-    assert pipeline.root_records(network, wrong, spec, FakeEngine(), tmp_path) == []
+    assert root_records(network, data, ball, FakeEngine(), tmp_path)
+    assert root_records(network, wrong, ball, FakeEngine(), tmp_path) == []
 
 
 def test_an_answer_without_a_record_is_an_error(done: ModuleType, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_an_answer_without_a_record_is_an_error(done: ModuleType, tmp_path: Path
 
     network = zoo.network_path(Path("models/toy"), "baseline")
     with pytest.raises(LgBenchError, match="answered timeout"):
-        pipeline.root_records(network, images(30, 1), done.find_spec("toy"), Silent(), tmp_path)
+        root_records(network, images(30, 1), Ball(0.05, 3), Silent(), tmp_path)
 
 
 def test_a_shorter_baseline_keeps_the_shape_of_its_schedule(script: ModuleType) -> None:
