@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from harness.config import BenchmarkSpec, load_spec
 from harness.data.datasets import load_images
+from harness.domain import InstanceResult, Job, ResultSet
 from harness.formats.compressed import gzip_bytes
+from harness.workflow.options import RunPlan
 
 INPUTS = 8
 PATCH, CHANNELS = 8, 4
@@ -36,6 +39,16 @@ variants:
 published:
   - {variant: base, source: a paper, SA: 78.1, VA: 41.5}
 """
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def planned(self, plan: RunPlan) -> None: ...
+    def step(self, text: str) -> None: ...
+    def resumed(self, sets: Mapping[str, Mapping[ResultSet, int]]) -> None: ...
+    def working(self, job: Job, stage: str, domains: int) -> None: ...
+    def decided(self, result: InstanceResult) -> None: ...
 
 
 def make_benchmark(root: Path, misclassified: dict[str, set[int]] | None = None) -> BenchmarkSpec:

@@ -111,25 +111,6 @@ class Reporter(Protocol):
         """One more input is decided and stored."""
 
 
-class Silent:
-    """A reporter that says nothing."""
-
-    def planned(self, plan: RunPlan) -> None:
-        """Does nothing."""
-
-    def step(self, text: str) -> None:
-        """Does nothing."""
-
-    def resumed(self, sets: Mapping[str, Mapping[ResultSet, int]]) -> None:
-        """Does nothing."""
-
-    def working(self, job: Job, stage: str, domains: int) -> None:
-        """Does nothing."""
-
-    def decided(self, result: InstanceResult) -> None:
-        """Does nothing."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class RunSummary:
     """What a run left behind."""

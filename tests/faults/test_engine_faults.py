@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tiny_benchmark import make_benchmark
+from tiny_benchmark import Silent, make_benchmark
 
 from harness.config import BenchmarkSpec
-from harness.domain import InstanceResult, Job, ResultSet, Verdict
+from harness.domain import Job, Verdict
 from harness.run.machine import Machine
 from harness.run.store import Store
 from harness.tools.builtin import BuiltinTool, Patience
@@ -50,16 +50,6 @@ class FaultyEngine(BuiltinTool):
     def history(self, kind: str) -> list[int]:
         lines = (self.folder / "history.jsonl").read_text().splitlines()
         return [entry[kind] for entry in map(json.loads, lines) if kind in entry]
-
-
-class Silent:
-    """A reporter that says nothing."""
-
-    def planned(self, plan: RunPlan) -> None: ...
-    def step(self, text: str) -> None: ...
-    def resumed(self, sets: Mapping[str, Mapping[ResultSet, int]]) -> None: ...
-    def working(self, job: Job, stage: str, domains: int) -> None: ...
-    def decided(self, result: InstanceResult) -> None: ...
 
 
 @pytest.fixture

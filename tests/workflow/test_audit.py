@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_benchmark import Silent
 
 from harness.cli.audit import audit_lines
 from harness.cli.main import main
@@ -25,7 +26,7 @@ from harness.workflow.audit import Audit, audit_run
 from harness.workflow.device import Machine
 from harness.workflow.instances import run_instances
 from harness.workflow.manifest import MANIFEST_FILE, MANIFEST_META, program_sha256
-from harness.workflow.options import RunOptions, Silent
+from harness.workflow.options import RunOptions
 
 WHOLE = toy.box([(-1.0, 1.0)] * 2)
 LEVELS = {"low": 1.5, "mid": 2.5, "high": 3.0}
