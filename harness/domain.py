@@ -312,7 +312,7 @@ class EngineRecord:
     neurons: int = 0
     """Activation neurons of the network, grafted ones included; the denominator of UNR."""
     unstable_nonlinear: int = 0
-    """Unstable neurons that are not grafted; the masks above count grafted neurons too (reference, section 5)."""
+    """Unstable neurons that are not grafted; the masks above count grafted neurons too, as the published ones do."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """The instance's share of work by stage: `attack`, `bounds`, `bab`."""
     multiply_adds: int = 0

@@ -27,7 +27,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class UnstableRatio:
-    """The share of unstable neurons, averaged over the inputs that entered branch and bound (reference, section 5)."""
+    """The share of unstable neurons, averaged over the inputs that entered branch and bound, as the thesis has it."""
 
     all: float | None
     """Percent, grafted neurons counted as well; None when no input entered branch and bound."""

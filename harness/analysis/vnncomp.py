@@ -1,6 +1,6 @@
 """VNN-COMP's scores: points of each tool on each benchmark, percent of the best, and their sums.
 
-The rules are the reference's section 3: those of 2022 (with a bonus for speed), of 2025 and of 2026. What a witness is
+The rules are those of the competitions' scoring code: of 2022 (with a bonus for speed), of 2025 and of 2026. What a witness is
 worth is decided elsewhere (`harness.judging.replay`); here its verdict is given.
 """
 

@@ -146,7 +146,7 @@ def torch_device(name: str) -> torch.device:
 
 
 def training_plan(target: str, length: Length | None, device: torch.device) -> TrainingPlan:
-    """Returns how to train an architecture (the reference's defaults) or a benchmark's baseline (its spec's).
+    """Returns how to train an architecture (the published code's defaults) or a benchmark's baseline (its spec's).
 
     Args:
         target: key of `ARCHITECTURES`, or what `find_spec` takes.
@@ -167,9 +167,9 @@ def training_plan(target: str, length: Length | None, device: torch.device) -> T
 
 
 def default_training(dataset: str) -> TrainingConfig:
-    """Returns the reference's baseline training on a data set: MNIST at the radius that is attacked, 0.1.
+    """Returns the published code's baseline training on a data set: MNIST at the radius that is attacked, 0.1.
 
-    Only CIFAR-10's images are cropped and flipped (linear-grafting reference, sections 1 and 2).
+    Only CIFAR-10's images are cropped and flipped.
     """
     config = TrainingConfig(augment=dataset == "cifar10")
     return replace(config, eps=0.1, alpha=0.125) if dataset == "mnist" else config
@@ -208,7 +208,7 @@ def with_options(config: TrainingConfig, **options: Any) -> TrainingConfig:
 
 
 def training_data(dataset: str, root: Path | None) -> TrainingData:
-    """Returns the training images of a data set with the reference's split.
+    """Returns the training images of a data set with the published code's split.
 
     Raises:
         UsageError: no folder is named, or it lacks the data set.

@@ -31,7 +31,7 @@ _PREFIXES = (
     ("error_nonmaximal", Verdict.UNKNOWN),
     ("error_exit_code_", Verdict.ERROR),
 )
-"""Beginnings of result words, in the scorer's order (reference, section 2.2)."""
+"""Beginnings of result words, in the order of VNN-COMP 2026's scoring code."""
 _WORDS = {
     "": Verdict.UNKNOWN,
     "holds": Verdict.UNSAT,

@@ -1,4 +1,4 @@
-"""Grafting a trained network and fine-tuning it: the reference's second training."""
+"""Grafting a trained network and fine-tuning it: the published code's second training."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def finetune_config(
     weight_lr: float = WEIGHT_LR,
     graft_lr: float = GRAFT_LR_THESIS,
 ) -> TrainingConfig:
-    """Returns the fine-tuning that follows the baseline training `base` (reference, section 3).
+    """Returns the fine-tuning that follows the baseline training `base`, as the published code does it.
 
     Data, attack, regulariser, batch size, momentum, decay and seed are the baseline's; cosine annealing to 0.
 

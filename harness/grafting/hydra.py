@@ -3,8 +3,8 @@
 Sehwag et al., "HYDRA: Pruning Adversarially Robust Neural Networks", NeurIPS 2020, with neurons in the place of its
 weights: each neuron has a score; a forward pass keeps the neurons with the largest scores and drops the others; the
 gradient passes through that choice as if it were the score itself (straight-through), so that a score grows where
-keeping the neuron would lower the loss. The published grafting code names the heuristic but does not have it
-(reference, section 4).
+keeping the neuron would lower the loss. The published grafting code names the heuristic but does not have
+it.
 """
 
 from __future__ import annotations

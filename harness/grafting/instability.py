@@ -43,7 +43,7 @@ class Instability:
 def instability(records: Iterable[EngineRecord]) -> Instability:
     """Returns the counts over those records whose input entered branch and bound and that hold its masks.
 
-    Inputs that were misclassified, attacked or proved at the root add nothing (reference, section 5).
+    Inputs that were misclassified, attacked or proved at the root add nothing, as in the published code.
 
     Args:
         records: one a verified input, all of one network.

@@ -17,7 +17,7 @@ from harness.grafting.selection import DEFAULT_GAMMAS, DEFAULT_RATIO, Selection,
 from harness.grafting.significance import Heuristic, random_significance
 
 PRODUCT_OF_MEANS = "gradient * magnitude"
-"""What a product of scores is made of where the product of each image is not known (reference, section 7)."""
+"""What a product of scores is made of where the product of each image is not known."""
 
 
 @dataclass(frozen=True, slots=True)

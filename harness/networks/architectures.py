@@ -2,8 +2,9 @@
 
 Every factory returns an `nn.Sequential` (or a module made of them) whose children carry telling names: an
 activation is addressed by its qualified name (`relu1`, `block2.relu1`), never by position. Inputs are NCHW float
-images in [0, 1]; outputs are 10 logits. Layers, shapes of neurons and numbers of parameters are those of the
-linearity-grafting reference, section 1; the tests hold every one of them to its table.
+images in [0, 1]; outputs are 10 logits. Layers, shapes of neurons and numbers of parameters are those
+of the published code of the grafting paper (Chen et al., ICML 2022); docs/architectures.md has the table, and the tests
+hold every one of them to it.
 
 Layers are numbered by kind (`conv1`, `fc1`), activations through the whole network (`relu1`, ...), and a batch
 normalisation as the activation that follows it (`bn1` before `relu1`).
@@ -58,7 +59,7 @@ class Normalize(nn.Module):
 def cifar10_cnn_b() -> nn.Sequential:
     """CNN-B for CIFAR-10: two strided convolutions and two fully connected layers.
 
-    ReLU neurons: 32x16x16 + 128x8x8 + 250 = 16,634; parameters: 2,118,856 (linear-grafting reference, section 1).
+    ReLU neurons: 32x16x16 + 128x8x8 + 250 = 16,634; parameters: 2,118,856.
     """
     return nn.Sequential(
         OrderedDict(
@@ -79,8 +80,7 @@ def cifar10_cnn_b() -> nn.Sequential:
 def mnist_conv_big() -> nn.Sequential:
     """ConvBig for MNIST: four convolutions and three fully connected layers, no normalisation (mean 0, deviation 1).
 
-    ReLU neurons: 32x28x28 + 32x14x14 + 64x14x14 + 64x7x7 + 512 + 512 = 48,064; parameters: 1,974,762 (linear-grafting
-    reference, section 1).
+    ReLU neurons: 32x28x28 + 32x14x14 + 64x14x14 + 64x7x7 + 512 + 512 = 48,064; parameters: 1,974,762.
     """
     return _conv_big(1, 64 * 7 * 7)
 

@@ -1,7 +1,7 @@
 """Batch normalisation merged into the layer before it: what is trained has it, what is verified does not.
 
 In eval mode a normalisation is an affine map of each channel, and so is a part of the convolution or fully connected
-layer that it follows (linear-grafting reference, section 1). The published code verifies networks without
+layer that it follows. The published code of the grafting paper verifies networks without
 normalisation; docs/design/005-batch-norm.md says where it is merged here, and why there.
 """
 

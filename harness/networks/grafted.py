@@ -24,7 +24,7 @@ INITIAL_INTERCEPT = 0.0
 class GraftedReLU(nn.Module):
     """An elementwise activation that is linear where `mask` is set and a ReLU elsewhere.
 
-    Gradients are those of the reference: the derivative at x == 0 of a ReLU neuron is 1 (not torch's 0), and slope
+    Gradients are those of the published code: the derivative at x == 0 of a ReLU neuron is 1 (not torch's 0), and slope
     and intercept of neurons that are not grafted receive exactly zero.
 
     Args:
@@ -45,7 +45,7 @@ class GraftedReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the activations of `x`, `(batch, *neurons)`."""
-        # clamp's derivative at the boundary is 1, relu's is 0; the reference uses 1.
+        # clamp's derivative at the boundary is 1, relu's is 0; the published code uses 1.
         return torch.where(self.mask, self.slope * x + self.intercept, x.clamp(min=0))
 
 

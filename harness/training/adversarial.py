@@ -48,7 +48,7 @@ def fgsm_random_start(
     """Returns the one-step adversarial perturbation of `x`; the network is left in eval mode.
 
     The start is uniform in the ball, cut so that the image stays valid; one signed step of size `alpha`; projection.
-    With a single start the reference keeps the result whatever its loss, so no comparison is needed.
+    With a single start the published code keeps the result whatever its loss, so no comparison is needed.
     """
     network.eval()
     delta = project(x, uniform_noise(x, eps, generator), eps)

@@ -20,7 +20,7 @@ BLOCK = 500
 
 @dataclass(frozen=True, slots=True)
 class PgdConfig:
-    """A PGD attack with signed steps; the last iterate counts (reference, section 2).
+    """A PGD attack with signed steps; the last iterate counts, as in the published code.
 
     `PgdConfig.pgd100` is the attack of the published RA, `PgdConfig.fgsm` the one that selects the epoch.
     """

@@ -36,7 +36,7 @@ CHECKPOINT_SCHEMA = 1
 class TrainingConfig:
     """Everything that determines a training run beside the data and the starting network.
 
-    The defaults are the reference's baseline (linear-grafting reference, section 2).
+    The defaults are those of the published code's baseline training (Chen et al., ICML 2022).
     """
 
     eps: float = 2 / 255

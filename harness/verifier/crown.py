@@ -81,7 +81,7 @@ def with_grafted_neurons(graph: Graph, found: RootBounds) -> dict[int, Bounds]:
     """Returns the activations' bounds with those of the grafted neurons improved by CROWN as well.
 
     Only statistics need them: the published UNR counts a grafted neuron as unstable when its input's bounds straddle
-    zero (linear-grafting reference, section 5).
+    zero.
     """
     result = dict(found.activations)
     first = min(result, default=0)

@@ -29,7 +29,7 @@ class UnstableNeurons:
     """Which neurons are unstable over a box."""
 
     masks: dict[str, NDArray[np.bool_]]
-    """Activation name to flat mask, grafted neurons included (linear-grafting reference, section 5)."""
+    """Activation name to flat mask, grafted neurons included, as the published figures count them."""
     nonlinear: int
     """How many of them are not grafted."""
 

@@ -1,7 +1,7 @@
 """Bounds at the root of test inputs, through the Tool contract: what instability is counted from, without branching.
 
 Two questions can be asked of an input. Whether it is robust: then only inputs that neither an attack nor root bounds
-decide have their unstable neurons recorded, which are those that would enter branch and bound (reference, section 5).
+decide have their unstable neurons recorded, which are those that would enter branch and bound.
 Or one that neither attack nor bounds can answer: then every input has them.
 """
 

@@ -31,7 +31,7 @@ FULLY_CONNECTED = {"mnist_1_64": (64,), "mnist_2_32": (32, 32), "mnist_8_200": (
 CONV_BIG_MNIST = ((32, 28, 28), (32, 14, 14), (64, 14, 14), (64, 7, 7), 512, 512)
 CONV_BIG_32 = ((32, 32, 32), (32, 16, 16), (64, 16, 16), (64, 8, 8), 512, 512)
 CONV_HUGE = ((64, 32, 32), (64, 32, 32), (128, 16, 16), (128, 16, 16), (128, 16, 16), 512)
-# Architecture to parameters, neurons and shapes of the activations: section 1 of the reference.
+# Architecture to parameters, neurons and shapes of the activations, counted in the published code.
 TABLE: dict[str, tuple[int, int, tuple[Any, ...]]] = {
     "cifar10_cnn_b": (2_118_856, 16_634, ((32, 16, 16), (128, 8, 8), 250)),
     "mnist_conv_big": (1_974_762, 48_064, CONV_BIG_MNIST),
