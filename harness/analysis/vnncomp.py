@@ -1,7 +1,7 @@
 """VNN-COMP's scores: points of each tool on each benchmark, percent of the best, and their sums.
 
-The rules are those of the competitions' scoring code: of 2022 (with a bonus for speed), of 2025 and of 2026. What a witness is
-worth is decided elsewhere (`harness.judging.replay`); here its verdict is given.
+The rules are those of the competitions' scoring code: of 2022 (with a bonus for speed), of 2025 and of 2026. What a
+witness is worth is decided elsewhere (`harness.judging.replay`); here its verdict is given.
 """
 
 from __future__ import annotations

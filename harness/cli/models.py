@@ -110,7 +110,7 @@ class GivenNetwork:
         return float(self.manifest.training.config["eps"])
 
     def config(self, dataset: str, **options: Any) -> TrainingConfig:
-        """Returns the training of the network, or the published code's for its data set, with the options that are not None.
+        """Returns the network's training, or the published code's for its data set, with the options that are not None.
 
         Raises:
             UsageError: nothing says the radius, or an option is impossible.

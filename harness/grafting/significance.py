@@ -1,8 +1,9 @@
 """Significance: how much each neuron matters to the classification, from a few training images.
 
-Four scores per neuron, all on the value z before the activation, as the published code and the thesis compute them: the mean of |dCE/dz|
-(gradient, GAP), the mean of |z| (magnitude, SAP), the unbiased variance of z (variance, VAP) and the mean of
-|dCE/dz * z| (product). Two more are not means over images: learned scores (`harness.grafting.hydra`) and random ones.
+Four scores per neuron, all on the value z before the activation, as the published code and the thesis compute them: the
+mean of |dCE/dz| (gradient, GAP), the mean of |z| (magnitude, SAP), the unbiased variance of z (variance, VAP) and the
+mean of |dCE/dz * z| (product). Two more are not means over images: learned scores (`harness.grafting.hydra`) and random
+ones.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ class Schedule(StrEnum):
     """Shape of the learning rate over training."""
 
     MULTISTEP = "multistep"
-    """The published code's baseline: x 0.1 after one half and after three quarters of the epochs (100 and 150 of 200)."""
+    """The published code's baseline: x 0.1 after a half and after three quarters of the epochs (100 and 150 of 200)."""
     ONECYCLE = "onecycle"
     """Linear from 0 to the peak in the first 30 %, then linear to 0; stepped every batch. For short trainings."""
     COSINE = "cosine"
