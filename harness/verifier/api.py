@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -31,7 +30,6 @@ from harness.verifier.engine import Emit, Engine, Progress
 from harness.verifier.kernels.choice import has_numba
 from harness.verifier.warm_up import warm_up as compile_ahead
 
-logger = logging.getLogger(__name__)
 
 EMPTY_BOX = "the property's box is empty: some lower bound is above its upper bound, so no input can violate it"
 
