@@ -48,7 +48,10 @@ class RayCluster:
             UsageError: Ray is not installed, or there is no cluster with room for a worker.
         """
         if not has_ray():
-            raise UsageError("--executor ray: Ray is not installed; pip install 'lg-bench[ray]', here and on each node")
+            raise UsageError(
+                "--executor ray: Ray is not installed; in the checkout, here and on each node: "
+                "pip install -c constraints.txt -e '.[ray]'"
+            )
         # Nothing is written to the run folder before everything is checked.
         self._scratch = Path(tempfile.mkdtemp(prefix="lgbench-ray-"))
         self._kept: Path | None = None

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ START_S = 300.0
 NODES_S = 120.0
 """Seconds without any worker, after which the run is given up; it can be resumed."""
 BEAT_S = 20.0
+REACH_S = 20.0
+"""Seconds that the cluster's head may take to answer at all."""
 _TICK_S = 1.0
 
 logger = logging.getLogger(__name__)
@@ -89,6 +92,7 @@ class Driver:
 
     def _connect(self) -> None:
         address = self._settings.address
+        _reach(address or os.environ.get("RAY_ADDRESS", ""))
         options = {"log_to_driver": False, "configure_logging": False}
         if address is not None:
             self._ray.init(address=address, **options)
@@ -229,6 +233,20 @@ def _look() -> Machine:
 
 def _end(_signal: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
+
+
+def _reach(address: str) -> None:
+    """Raises where nothing listens at `host:port`; Ray itself tries for a quarter of an hour. Other addresses pass."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "/" in host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+    except (OSError, OverflowError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise LgBenchError(
+            f"nothing answers at {address} ({reason}); start the head, or correct --ray-address or RAY_ADDRESS"
+        ) from error
 
 
 def main(worker: type[RayWorker] = RayWorker) -> int:

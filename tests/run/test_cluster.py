@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +31,7 @@ from harness.run.cluster_protocol import (
 from harness.run.dispatch import ChunkSizes
 from harness.run.executors import ExecutorLostError
 from harness.run.machine import Machine
+from harness.run.ray_driver import Driver
 from harness.tools.dummy import DummyTool
 from harness.tools.registry import ToolOptions
 from harness.tools.supervise import ToolBounds
@@ -173,6 +177,20 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(cluster, "has_ray", lambda: False)
     with pytest.raises(UsageError, match=r"pip install 'lg-bench\[ray\]'"):
         RayCluster(ClusterSettings())
+
+
+@pytest.mark.parametrize("named", ["option", "variable"])
+def test_a_head_that_is_not_there_is_refused_before_ray_tries(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    if named == "variable":
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    ray = SimpleNamespace(exceptions=SimpleNamespace(RayError=KeyError))  # without `init`
+    events = io.StringIO()
+    Driver(ray, ClusterSettings(address if named == "option" else None), io.StringIO(), events).run()
+    said = json.loads(events.getvalue())
+    assert said["event"] == "refused"
+    assert f"nothing answers at {address} (Connection refused); start the head" in said["reason"]
 
 
 def test_nothing_needs_ray_but_its_driver() -> None:
