@@ -40,7 +40,12 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     is synced to disk and renamed. On an error the old file stays and the temporary one is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        # The temporary file's name says nothing to whoever asked for this one.
+        error.filename = str(path)
+        raise
     try:
         with os.fdopen(handle, "wb") as stream:
             yield cast(IO[bytes], stream)
