@@ -175,7 +175,7 @@ def test_nodes_that_cannot_run_the_tool_are_a_usage_error(tmp_path: Path) -> Non
 
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "has_ray", lambda: False)
-    with pytest.raises(UsageError, match=r"pip install 'lg-bench\[ray\]'"):
+    with pytest.raises(UsageError, match=r"constraints.txt -e '.\[ray\]'"):
         RayCluster(ClusterSettings())
 
 
