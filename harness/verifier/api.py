@@ -30,7 +30,6 @@ from harness.verifier.engine import Emit, Engine, Progress
 from harness.verifier.kernels.choice import has_numba
 from harness.verifier.warm_up import warm_up as compile_ahead
 
-
 EMPTY_BOX = "the property's box is empty: some lower bound is above its upper bound, so no input can violate it"
 
 
