@@ -50,6 +50,7 @@ class Driver:
         requests: from the runner.
         events: to it.
         worker: what runs on the nodes.
+        environ: where Ray looks for an address that the settings leave open.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class Driver:
         requests: IO[str],
         events: IO[str],
         worker: type[RayWorker] = RayWorker,
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
+        self._environ = environ
         self._ray, self._settings, self._requests, self._events, self._worker = ray, settings, requests, events, worker
         self._networks: dict[str, Any] = {}
         self._lines: dict[str, str] = {}
@@ -92,7 +95,7 @@ class Driver:
 
     def _connect(self) -> None:
         address = self._settings.address
-        _reach(address or os.environ.get("RAY_ADDRESS", ""))
+        _reach(address or self._environ.get("RAY_ADDRESS", ""))
         options = {"log_to_driver": False, "configure_logging": False}
         if address is not None:
             self._ray.init(address=address, **options)

@@ -180,14 +180,14 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("named", ["option", "variable"])
-def test_a_head_that_is_not_there_is_refused_before_ray_tries(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_is_not_there_is_refused_before_ray_tries(named: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    if named == "variable":
-        monkeypatch.setenv("RAY_ADDRESS", address)
+    environ = {"RAY_ADDRESS": address} if named == "variable" else {}
     ray = SimpleNamespace(exceptions=SimpleNamespace(RayError=KeyError))  # without `init`
     events = io.StringIO()
-    Driver(ray, ClusterSettings(address if named == "option" else None), io.StringIO(), events).run()
+    settings = ClusterSettings(address if named == "option" else None)
+    Driver(ray, settings, io.StringIO(), events, environ=environ).run()
     said = json.loads(events.getvalue())
     assert said["event"] == "refused"
     assert f"nothing answers at {address} (Connection refused); start the head" in said["reason"]
